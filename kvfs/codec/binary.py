@@ -1,0 +1,212 @@
+"""The binary codec: a checksummed header per segment and per record.
+
+All numbers are little-endian. The checksum is CRC-32C (Castagnoli, RFC 3720)
+over everything behind itself in the header and the body. A length is believed
+only within `MAX_BODY`, and only once the checksum has confirmed it.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from crc32c import crc32c
+
+from kvfs.codec.base import CHUNK, BadRecordError, Scanned, SegmentHeader
+from kvfs.codec.layout import BY_CODE, BY_TYPE, Kind, Layout
+from kvfs.keys import MAX_KEY
+from kvfs.records import NO_ATTRS, Attrs, Put
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvfs.records import Record
+
+MAGIC = b"kvfs seg"
+VERSION = 1
+MARK = 0xB5
+"""The byte that every record header holds, to find records behind damage."""
+MAX_BODY = CHUNK + 2 * MAX_KEY + 256
+
+_SEGMENT = struct.Struct("<8sI16sQQ16xI")  # magic, version, store id, number, first, CRC
+_RECORD = struct.Struct("<IIBBHq")  # CRC, body length, mark, type, flags, time
+_SUMMED = 4  # the CRC covers a record from here on
+_MARK_AT = 8
+_U16 = struct.Struct("<H")
+_U64 = struct.Struct("<Q")
+assert _SEGMENT.size == 64
+assert _RECORD.size == 20
+
+_MORE = 0x01
+_ATTRS = 0x02
+_FLAG_BITS = {"directory": 0x04, "new_directory": 0x08, "exchange": 0x10}
+_ATTR_FORMS = [struct.Struct(form) for form in ("<I", "<I", "<I", "<q", "<q", "<q", "<q", "<Q")]
+_PUT_CODE = BY_TYPE[Put].code
+_known = {
+    layout.code: _MORE
+    | (_ATTRS if layout.attrs else 0)
+    | sum(_FLAG_BITS[name] for name in layout.flags)
+    for layout in BY_CODE.values()
+}
+
+
+class BinaryCodec:
+    """Records as checksummed bytes, tied into atomic batches."""
+
+    name: ClassVar[str] = "binary"
+    header_size: ClassVar[int] = _SEGMENT.size
+    min_segment_size: ClassVar[int] = 512
+    atomic: ClassVar[bool] = True
+    keeps_time: ClassVar[bool] = True
+
+    def header(self, header: SegmentHeader) -> bytes:
+        """Return the 64 bytes at the head of a segment."""
+        raw = _SEGMENT.pack(MAGIC, VERSION, header.store_id, header.number, header.first, 0)
+        return raw[:-4] + struct.pack("<I", crc32c(raw[:-4]))
+
+    def parse_header(self, data: bytes) -> SegmentHeader | None:
+        """Return the identity of the segment whose first bytes `data` are."""
+        if len(data) < _SEGMENT.size:
+            raise BadRecordError(0, "the segment header is cut short")
+        magic, version, store_id, number, first, crc = _SEGMENT.unpack_from(data)
+        if magic != MAGIC or crc != crc32c(data[: _SEGMENT.size - 4]):
+            raise BadRecordError(0, "the segment header is damaged")
+        if version != VERSION:
+            raise BadRecordError(0, f"the segment has format version {version}, not {VERSION}")
+        return SegmentHeader(store_id, number, first)
+
+    def encode(self, record: Record, *, more: bool = False) -> bytes:
+        """Return header and body of `record`."""
+        layout = BY_TYPE[type(record)]
+        flags = _MORE if more else 0
+        parts: list[bytes] = []
+        tail = b""
+        for name, kind in layout.fields:
+            value: Any = getattr(record, name)
+            if kind is Kind.BYTES:
+                parts += (_U16.pack(len(value)), value)
+            elif kind is Kind.NUMBER:
+                parts.append(_U64.pack(value))
+            else:
+                tail = value
+        for name in layout.flags:
+            if getattr(record, name):
+                flags |= _FLAG_BITS[name]
+        if layout.attrs and record.attrs != NO_ATTRS:  # type: ignore[union-attr]
+            flags |= _ATTRS
+            parts.append(_pack_attrs(record.attrs))  # type: ignore[union-attr]
+        parts.append(tail)
+        body = b"".join(parts)
+        head = _RECORD.pack(0, len(body), MARK, layout.code, flags, record.time)[_SUMMED:]
+        crc = crc32c(body, crc32c(head))
+        return b"".join((crc.to_bytes(4, "little"), head, body))
+
+    def decode(self, raw: bytes) -> Record:
+        """Return the record that `raw` is, and nothing but it."""
+        scanned = self._record_at(raw, 0)
+        if scanned.length != len(raw):
+            raise BadRecordError(0, "the record has another length")
+        return scanned.record
+
+    def scan(self, data: bytes, offset: int) -> Iterator[Scanned]:
+        """Yield the records from `offset` on."""
+        end = len(data)
+        while offset < end:
+            scanned = self._record_at(data, offset)
+            yield scanned
+            offset += scanned.length
+
+    def resync(self, data: bytes, offset: int) -> int | None:
+        """Try every place that holds the mark where a record header has it."""
+        start = offset + 1
+        while (found := data.find(MARK, start + _MARK_AT)) >= 0:
+            start = found - _MARK_AT
+            try:
+                self._record_at(data, start)
+            except BadRecordError:
+                start += 1
+            else:
+                return start
+        return None
+
+    def chunk(self, record: Record, room: int) -> int:
+        """Return the room that header and fields leave."""
+        return min(CHUNK, room - len(self.encode(record)))
+
+    def _record_at(self, data: bytes, offset: int) -> Scanned:
+        body = offset + _RECORD.size
+        if body > len(data):
+            raise BadRecordError(offset, "the record header is cut short")
+        crc, length, mark, code, flags, time = _RECORD.unpack_from(data, offset)
+        if mark != MARK or code not in _known or length > MAX_BODY or flags & ~_known[code]:
+            raise BadRecordError(offset, "this is no record header")
+        end = body + length
+        if end > len(data):
+            raise BadRecordError(offset, "the record is cut short")
+        if crc32c(data[offset + _SUMMED : end]) != crc:
+            raise BadRecordError(offset, "the checksum does not match")
+        try:
+            if code == _PUT_CODE and not flags & _ATTRS:
+                (size,) = _U16.unpack_from(data, body)
+                start = body + 2 + size
+                if start > end:
+                    raise BadRecordError(offset, "a field is cut short")
+                record: Record = Put(data[body + 2 : start], data[start:end], NO_ATTRS, time)
+            else:
+                record = _unpack(BY_CODE[code], data[body:end], flags, time)
+        except (struct.error, BadRecordError):
+            raise BadRecordError(offset, "the fields do not fill the record") from None
+        return Scanned(record, offset, end - offset, bool(flags & _MORE))
+
+
+def _unpack(layout: Layout, body: bytes, flags: int, time: int) -> Record:
+    """Return the record of type `layout` whose fields `body` holds."""
+    values: dict[str, Any] = {name: bool(flags & _FLAG_BITS[name]) for name in layout.flags}
+    position = 0
+    rest = None
+    for name, kind in layout.fields:
+        if kind is Kind.BYTES:
+            (size,) = _U16.unpack_from(body, position)
+            position += 2 + size
+            values[name] = body[position - size : position]
+            if position > len(body):
+                raise BadRecordError(0, "a field is cut short")
+        elif kind is Kind.NUMBER:
+            (values[name],) = _U64.unpack_from(body, position)
+            position += 8
+        else:
+            rest = name
+    if layout.attrs:
+        attrs = NO_ATTRS
+        if flags & _ATTRS:
+            attrs, position = _unpack_attrs(body, position)
+        values["attrs"] = attrs
+    if rest:
+        values[rest] = body[position:]
+    elif position != len(body):
+        raise BadRecordError(0, "bytes are left over")
+    record: Record = layout.type(**values, time=time)
+    return record
+
+
+def _pack_attrs(attrs: Attrs) -> bytes:
+    mask = 0
+    parts = []
+    for bit, (value, form) in enumerate(zip(attrs, _ATTR_FORMS, strict=True)):
+        if value is not None:
+            mask |= 1 << bit
+            parts.append(form.pack(value))
+    return bytes((mask,)) + b"".join(parts)
+
+
+def _unpack_attrs(body: bytes, position: int) -> tuple[Attrs, int]:
+    (mask,) = struct.unpack_from("<B", body, position)
+    position += 1
+    values: list[int | None] = []
+    for bit, form in enumerate(_ATTR_FORMS):
+        if mask & 1 << bit:
+            values.append(form.unpack_from(body, position)[0])
+            position += form.size
+        else:
+            values.append(None)
+    return Attrs(*values), position

@@ -1,0 +1,113 @@
+"""`store.toml`: what a store is, fixed when it is made."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tomllib
+from typing import NamedTuple
+
+from kvfs.codec import BinaryCodec, Codec, TextCodec
+from kvfs.errors import ConfigError, NotAStoreError
+
+FILE = "store.toml"
+VERSION = 1
+DEFAULT_SEGMENT_SIZE = 64 * 1024 * 1024
+_MAX_SEGMENT_SIZE = 2**40
+_ID_BYTES = 16
+FORMATS = ("binary", "text")
+
+
+class Config(NamedTuple):
+    """The content of `store.toml`.
+
+    `created` is in nanoseconds since 1970; `max_segment_size` in bytes.
+    """
+
+    format: str
+    max_segment_size: int
+    id: bytes
+    created: int
+
+    def codec(self) -> Codec:
+        """Return the codec of the store."""
+        return BinaryCodec() if self.format == "binary" else TextCodec(self.created)
+
+
+def make(form: str, max_segment_size: int, created: int) -> Config:
+    """Return the configuration of a new store.
+
+    Raises `ConfigError` for a format or a size that cannot be.
+    """
+    return _checked(Config(form, max_segment_size, secrets.token_bytes(_ID_BYTES), created))
+
+
+def dump(config: Config) -> bytes:
+    """Return the bytes of `store.toml`."""
+    return (
+        "# A kvfs store. Written once, when the store was made.\n"
+        f'format = "{config.format}"\n'
+        f"version = {VERSION}\n"
+        f"max_segment_size = {config.max_segment_size}\n"
+        f'id = "{config.id.hex()}"\n'
+        f"created = {config.created}\n"
+    ).encode()
+
+
+def load(data: bytes, path: str) -> Config:
+    """Return what the bytes of the `store.toml` at `path` say.
+
+    Raises `ConfigError` where they cannot be understood.
+    """
+    try:
+        values = tomllib.loads(data.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        message = f"{path} is damaged: {error}"
+        raise ConfigError(message) from None
+    version = values.get("version")
+    if isinstance(version, int) and version > VERSION:
+        message = (
+            f"{path}: format version {version} is newer than this kvfs understands"
+            f" ({VERSION}); use a newer kvfs"
+        )
+        raise ConfigError(message)
+    if version != VERSION:
+        message = f"{path} is damaged: version is {version!r}"
+        raise ConfigError(message)
+    try:
+        store_id = bytes.fromhex(values["id"])
+        config = Config(values["format"], values["max_segment_size"], store_id, values["created"])
+    except (KeyError, TypeError, ValueError) as error:
+        message = f"{path} is damaged: {error}"
+        raise ConfigError(message) from None
+    numbers = (config.max_segment_size, config.created)
+    if len(store_id) != _ID_BYTES or any(type(number) is not int for number in numbers):
+        message = f"{path} is damaged: a value is not of its kind"
+        raise ConfigError(message)
+    return _checked(config)
+
+
+def find(path: str, names: list[str]) -> None:
+    """Raise `NotAStoreError` unless a directory at `path` holding `names` is a store."""
+    if FILE not in names:
+        message = f"{path} is no kvfs store (it has no {FILE}); make one with: kvfs init {path}"
+        raise NotAStoreError(message)
+
+
+def config_path(store: str) -> str:
+    """Return the path of the configuration of the store at `store`."""
+    return os.path.join(store, FILE)
+
+
+def _checked(config: Config) -> Config:
+    if config.format not in FORMATS:
+        message = f"format {config.format!r} is none of {', '.join(FORMATS)}"
+        raise ConfigError(message)
+    least = config.codec().min_segment_size
+    if not least <= config.max_segment_size <= _MAX_SEGMENT_SIZE:
+        message = (
+            f"max_segment_size {config.max_segment_size} is not between {least}"
+            f" and {_MAX_SEGMENT_SIZE} bytes, as the {config.format} format needs"
+        )
+        raise ConfigError(message)
+    return config

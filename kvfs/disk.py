@@ -1,0 +1,129 @@
+"""The only place that calls `os.*` on the files of a store.
+
+Tests put a faulty disk in its place. Nothing here follows a symbolic link, and
+a short write goes on until the operating system names an error.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from contextlib import suppress
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+
+class Disk:
+    """File operations, each a thin call of the operating system's.
+
+    All raise `OSError` as `os` does.
+    """
+
+    def open(self, path: str, flags: int) -> int:
+        """Open `path`; a file that is made has mode 0600."""
+        return os.open(path, flags | _FLAGS, 0o600)
+
+    def open_scratch(self, directory: str) -> int:
+        """Open a new nameless file in `directory`, gone when it is closed."""
+        try:
+            return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            fd, path = tempfile.mkstemp(dir=directory)
+            os.unlink(path)
+            return fd
+
+    def close(self, fd: int) -> None:
+        """Close `fd`."""
+        os.close(fd)
+
+    def size(self, fd: int) -> int:
+        """Return the size of the file in bytes."""
+        return os.fstat(fd).st_size
+
+    def read(self, fd: int, size: int, offset: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer only at the end of the file."""
+        data = os.pread(fd, size, offset)
+        if len(data) == size or not data:
+            return data
+        parts = [data]
+        done = len(data)
+        while done < size and (data := os.pread(fd, size - done, offset + done)):
+            parts.append(data)
+            done += len(data)
+        return b"".join(parts)
+
+    def write(self, fd: int, data: bytes, offset: int) -> None:
+        """Write all of `data` at `offset`."""
+        written = os.pwrite(fd, data, offset)
+        if written < len(data):
+            view = memoryview(data)
+            while written < len(data):
+                written += os.pwrite(fd, view[written:], offset + written)
+
+    def truncate(self, fd: int, size: int) -> None:
+        """Cut or extend the file to `size` bytes."""
+        os.ftruncate(fd, size)
+
+    def sync(self, fd: int) -> None:
+        """Return once the data of the file, and its size, are on stable storage."""
+        os.fdatasync(fd)
+
+    def sync_directory(self, path: str) -> None:
+        """Return once the names in the directory are on stable storage."""
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def rename(self, old: str, new: str) -> None:
+        """Give the file `old` the name `new`, replacing what had it."""
+        os.rename(old, new)
+
+    def unlink(self, path: str) -> None:
+        """Remove the file `path`."""
+        os.unlink(path)
+
+    def mkdir(self, path: str) -> None:
+        """Make a directory of mode 0700."""
+        os.mkdir(path, 0o700)
+
+    def list(self, path: str) -> list[str]:
+        """Return the names in the directory."""
+        return os.listdir(path)
+
+    def stat(self, path: str) -> os.stat_result:
+        """Return the attributes of `path` itself."""
+        return os.lstat(path)
+
+    def statvfs(self, path: str) -> os.statvfs_result:
+        """Return the figures of the file system that holds `path`."""
+        return os.statvfs(path)
+
+    def lock(self, fd: int) -> bool:
+        """Try to take the lock of the open file; it goes with the process."""
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        return False
+
+    def read_file(self, path: str) -> bytes:
+        """Return the whole content of `path`."""
+        fd = self.open(path, os.O_RDONLY)
+        try:
+            return self.read(fd, self.size(fd), 0)
+        finally:
+            self.close(fd)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Replace the content of `path` so that a crash leaves the old or the new."""
+        temporary = f"{path}.tmp"
+        fd = self.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            self.write(fd, data, 0)
+            self.sync(fd)
+        finally:
+            self.close(fd)
+        self.rename(temporary, path)
+        self.sync_directory(os.path.dirname(path))

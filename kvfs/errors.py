@@ -1,0 +1,114 @@
+"""Every error that kvfs raises of its own, in one place.
+
+Each is an `OSError` with its `errno`, raised by the layer that knows and
+translated once: at the FUSE boundary into an errno, at the command line into
+one line and an exit status. The message is a whole sentence for a person.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+
+class KvfsError(OSError):
+    """Base of all errors of kvfs.
+
+    `errno` says what kind it is to programs, `str(error)` what went wrong to
+    people. Raised as it is where no subclass says more.
+    """
+
+    code = errno.EIO
+
+    def __init__(self, message: str = "", code: int | None = None) -> None:
+        """Make an error with `message`; `code` overrides the class's errno."""
+        code = self.code if code is None else code
+        super().__init__(code, message or os.strerror(code))
+
+    def __str__(self) -> str:
+        """Return the message alone, without the number."""
+        return str(self.strerror)
+
+
+class PosixError(KvfsError):
+    """A file operation that POSIX says must fail, with the errno it names."""
+
+    def __init__(self, code: int) -> None:
+        """Make the error for errno `code`."""
+        super().__init__(os.strerror(code), code)
+
+
+class NotAStoreError(KvfsError):
+    """The directory holds no kvfs store."""
+
+    code = errno.ENOENT
+
+
+class StoreExistsError(KvfsError):
+    """A store, or something else, is already where one was to be made."""
+
+    code = errno.EEXIST
+
+
+class ConfigError(KvfsError):
+    """`store.toml` cannot be understood, or asks for what is impossible."""
+
+    code = errno.EINVAL
+
+
+class StoreLockedError(KvfsError):
+    """Another process writes to the store."""
+
+    code = errno.EBUSY
+
+
+class CorruptionError(KvfsError):
+    """Stored bytes do not verify. Names the segment and the offset."""
+
+    code = errno.EIO
+
+
+class StoreFailedError(KvfsError):
+    """An earlier write or fsync failed; the store takes no more writes."""
+
+    code = errno.EIO
+
+
+class NoSpaceError(KvfsError):
+    """The disk below is full. The record was refused whole."""
+
+    code = errno.ENOSPC
+
+
+class RecordTooLargeError(KvfsError):
+    """A record does not fit into a segment. Nothing was written."""
+
+    code = errno.EFBIG
+
+
+class KeyTooLongError(KvfsError):
+    """A key is longer than `kvfs.keys.MAX_KEY` bytes."""
+
+    code = errno.ENAMETOOLONG
+
+
+class NotAValueError(KvfsError):
+    """The key names a symbolic link, FIFO, socket or device, not a value."""
+
+    code = errno.EINVAL
+
+
+class ReadOnlyError(KvfsError):
+    """The store was opened for reading only."""
+
+    code = errno.EROFS
+
+
+class ClosedError(KvfsError):
+    """The store has been closed."""
+
+    code = errno.EBADF
+
+
+class MountError(KvfsError):
+    """A mount could not be made or ended."""

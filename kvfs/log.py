@@ -1,0 +1,269 @@
+"""The log: a directory of segments, appended to at its end.
+
+Rules. A record lies in one segment, whole. A segment is synced and never
+written again before a byte goes to the next. A batch replays whole or not at
+all, also where it spans segments. What the disk refuses is taken back, so the
+log always ends with a whole record; after any refusal but a full disk no more
+is written.
+
+Appends come from one thread at a time (the store sees to that); `sync` may run
+beside them in another.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kvfs.codec import BadRecordError
+from kvfs.errors import CorruptionError, NoSpaceError, RecordTooLargeError, StoreFailedError
+from kvfs.records import Location
+from kvfs.recovery import LogEnd, LogPaths, Replay
+from kvfs.segment import Segment, damaged, name_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from kvfs.codec import Codec
+    from kvfs.config import Config
+    from kvfs.disk import Disk
+    from kvfs.records import Record
+
+_OPEN_FILES = 32
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class Log:
+    """The log of one store, for reading or for appending.
+
+    Replay first, to the end; then `append` and `read`.
+    """
+
+    def __init__(self, disk: Disk, paths: LogPaths, config: Config, *, writable: bool) -> None:
+        """Prepare; nothing is read yet."""
+        self._disk = disk
+        self._paths = paths
+        self._config = config
+        self.codec: Codec = config.codec()
+        self._writable = writable
+        self._active: Segment | None = None
+        self._readers: dict[int, Segment] = {}
+        self._sync_lock = threading.Lock()
+        self._failure: str | None = None
+        self._marked_clean = False
+        self.sequence = 0
+        self.synced = 0
+        self.max_record = config.max_segment_size - self.codec.header_size
+
+    def replay(self) -> Iterator[tuple[Record, Location]]:
+        """Yield every record with its place, in order, and make ready to append.
+
+        A torn tail is left out and, where the log is writable, moved to
+        quarantine. Raises `CorruptionError` at damage anywhere else.
+        """
+        replay = Replay(self._disk, self._paths, self._config)
+        yield from replay.records()
+        end = replay.end
+        self.sequence = self.synced = end.sequence
+        if self._writable:
+            replay.cut_tail()
+            if end.segment:
+                self._active = Segment.open(
+                    self._disk, self._paths.segments, end.segment, writable=True
+                )
+                # What an earlier process left unsynced is made safe before it is built upon.
+                self._active.sync()
+            self._marked_clean = replay.clean
+
+    def append(self, records: Sequence[Record], *, atomic: bool = False) -> list[Location]:
+        """Append `records` and return their places; `atomic` ties them into a batch.
+
+        They survive the death of the process on return, and a power cut after
+        the next `sync`. Raises `RecordTooLargeError` or `NoSpaceError` with
+        nothing written, `StoreFailedError` if the disk fails.
+        """
+        self.check_writable()
+        last = len(records) - 1
+        encode = self.codec.encode
+        encoded = [encode(rec, more=atomic and i < last) for i, rec in enumerate(records)]
+        for raw, record in zip(encoded, records, strict=True):
+            if len(raw) > self.max_record:
+                self._refuse(record, len(raw))
+        mark = self._end()
+        try:
+            if self._marked_clean:
+                self._disk.unlink(self._paths.clean)
+                self._marked_clean = False
+            return self._write(encoded)
+        except OSError as error:
+            self._take_back(mark, error)
+            raise
+
+    def read(self, location: Location) -> Record:
+        """Return the record at `location`, verified.
+
+        Raises `CorruptionError` if its bytes are not what was written.
+        """
+        try:
+            raw = self._segment(location.segment).read(location.offset, location.length)
+            return self.codec.decode(raw)
+        except BadRecordError as error:
+            raise damaged(location.segment, error, location.offset) from None
+        except FileNotFoundError:
+            message = f"segment {name_of(location.segment)} is missing"
+            raise CorruptionError(message) from None
+
+    def sync(self) -> None:
+        """Return once everything appended before the call is on stable storage.
+
+        Raises `StoreFailedError` if that failed, now or before: what an fsync
+        lost is lost, so it is never tried again.
+        """
+        with self._sync_lock:
+            self.check_writable()
+            target = self.sequence
+            if target > self.synced and self._active:
+                self._sync_active(self._active)
+                self.synced = target
+
+    def check_writable(self) -> None:
+        """Raise `StoreFailedError` if the log takes no more writes."""
+        if self._failure:
+            message = f"the store takes no more writes: {self._failure}"
+            raise StoreFailedError(message)
+
+    def close(self) -> None:
+        """Sync, note that the log ends whole, and close every file.
+
+        Raises `StoreFailedError` if the sync failed; the files are closed all
+        the same.
+        """
+        try:
+            if self._writable and self._failure is None:
+                self.sync()
+                if self._active and not self._marked_clean:
+                    self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
+        finally:
+            for segment in self._readers.values():
+                segment.close()
+            self._readers.clear()
+            if self._active:
+                self._active.close()
+                self._active = None
+
+    def _write(self, encoded: list[bytes]) -> list[Location]:
+        """Write the records, rolling to a new segment where one does not fit."""
+        locations: list[Location] = []
+        run: list[bytes] = []
+        length = 0
+        limit = self._config.max_segment_size
+        for raw in encoded:
+            if self._active is None or self._active.size + length + len(raw) > limit:
+                self._flush_run(run, length)
+                run, length = [], 0
+                if self._active is None or self._active.size + len(raw) > limit:
+                    self._roll()
+            active = self._active
+            assert active is not None
+            locations.append(Location(active.number, active.size + length, len(raw)))
+            run.append(raw)
+            length += len(raw)
+        self._flush_run(run, length)
+        return locations
+
+    def _flush_run(self, run: list[bytes], length: int) -> None:
+        if length and self._active:
+            self._active.append(run[0] if len(run) == 1 else b"".join(run))
+            self.sequence += len(run)
+
+    def _roll(self) -> None:
+        """Close the active segment and begin the next."""
+        number = 1
+        if self._active:
+            number = self._active.number + 1
+            with self._sync_lock:
+                if self.synced < self.sequence:
+                    self._sync_active(self._active)
+                    self.synced = self.sequence
+                previous = self._active
+                self._active = None
+            self._keep(previous)
+        self._active = Segment.create(
+            self._disk, self._paths.segments, number, self.codec, self._config.id, self.sequence
+        )
+
+    def _end(self) -> tuple[int, int, int]:
+        active = self._active
+        return (active.number, active.size, self.sequence) if active else (0, 0, self.sequence)
+
+    def _take_back(self, mark: tuple[int, int, int], error: OSError) -> None:
+        """Cut the log back to `mark` after a refused write, and say why as `error`."""
+        number, size, sequence = mark
+        try:
+            self._restore(number, size)
+        except OSError as second:
+            self._failure = f"taking back a refused write failed ({second})"
+        self.sequence = sequence
+        self.synced = min(self.synced, sequence)
+        if isinstance(error, StoreFailedError):
+            raise error
+        if error.errno in _FULL and self._failure is None:
+            message = "no space left on the disk of the store"
+            raise NoSpaceError(message) from error
+        self._failure = self._failure or f"a write failed ({error})"
+        self.check_writable()
+
+    def _restore(self, number: int, size: int) -> None:
+        newest = self._active.number if self._active else number
+        for extra in range(newest, number, -1):
+            self._drop(extra)
+        if self._active and self._active.number != number:
+            self._active.close()
+            self._active = None
+        if number and not self._active:
+            stale = self._readers.pop(number, None)
+            if stale:
+                stale.close()
+            self._active = Segment.open(self._disk, self._paths.segments, number, writable=True)
+        if self._active:
+            self._active.cut(size)
+
+    def _drop(self, number: int) -> None:
+        stale = self._readers.pop(number, None)
+        if stale:
+            stale.close()
+        with suppress(FileNotFoundError):
+            self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
+
+    def _sync_active(self, active: Segment) -> None:
+        try:
+            active.sync()
+        except OSError as error:
+            self._failure = f"an fsync failed ({error})"
+            self.check_writable()
+
+    def _segment(self, number: int) -> Segment:
+        active = self._active
+        if active and active.number == number:
+            return active
+        segment = self._readers.get(number)
+        if segment is None:
+            segment = Segment.open(self._disk, self._paths.segments, number)
+            self._keep(segment)
+        return segment
+
+    def _keep(self, segment: Segment) -> None:
+        """Keep a closed segment open for reading, a few of them at a time."""
+        while len(self._readers) >= _OPEN_FILES:
+            self._readers.pop(next(iter(self._readers))).close()
+        self._readers[segment.number] = segment
+
+    def _refuse(self, record: Record, length: int) -> None:
+        message = (
+            f"a {type(record).__name__.lower()} record of {length} bytes does not fit into a"
+            f" segment, which holds {self.max_record} bytes"
+        )
+        raise RecordTooLargeError(message)

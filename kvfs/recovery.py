@@ -1,0 +1,150 @@
+"""Reading the log from its start: what is whole, what is torn, what is damaged.
+
+Only the end of the log can be torn. A bad record is the torn end if it lies in
+the last segment, nothing valid follows it, and the log was not closed cleanly
+at just this length; a batch whose last record is missing is torn as well. All
+else is damage, and nobody goes on silently from there.
+
+What is cut is kept: a copy in `quarantine/` is on stable storage before the
+log is shortened, newest segment first, so that a crash in between leaves a
+log that is cut the same way again.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvfs.codec import BadRecordError
+from kvfs.errors import CorruptionError
+from kvfs.records import Location
+from kvfs.segment import Segment, check_header, damaged, name_of, number_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvfs.config import Config
+    from kvfs.disk import Disk
+    from kvfs.records import Record
+
+
+class LogPaths(NamedTuple):
+    """Where the log keeps its files."""
+
+    segments: str
+    quarantine: str
+    clean: str
+
+
+class LogEnd(NamedTuple):
+    """The end of the last whole batch: segment, offset, sequence number.
+
+    `segment` is 0 for a log without one.
+    """
+
+    segment: int
+    offset: int
+    sequence: int
+
+    @staticmethod
+    def dump(segment: int, offset: int, sequence: int) -> bytes:
+        """Return the content of the file that says where the log ended cleanly."""
+        return b"%d %d %d\n" % (segment, offset, sequence)
+
+
+class Replay:
+    """One reading of the log from first to last."""
+
+    def __init__(self, disk: Disk, paths: LogPaths, config: Config) -> None:
+        """Prepare to read; `end` and `clean` hold once `records` is exhausted."""
+        self._disk = disk
+        self._paths = paths
+        self._config = config
+        self._codec = config.codec()
+        self._last = 0
+        self._last_size = 0
+        self.end = LogEnd(0, 0, 0)
+        self.clean = False
+
+    def segments(self) -> list[int]:
+        """Return the numbers of the segments, which must be 1, 2, 3, ...
+
+        Raises `CorruptionError` where one is missing.
+        """
+        names = self._disk.list(self._paths.segments)
+        numbers = sorted(number for name in names if (number := number_of(name)) is not None)
+        for expected, number in enumerate(numbers, 1):
+            if number != expected:
+                message = f"segment {name_of(expected)} is missing"
+                raise CorruptionError(message)
+        return numbers
+
+    def records(self) -> Iterator[tuple[Record, Location]]:
+        """Yield the records of all whole batches, in order.
+
+        Raises `CorruptionError` at damage.
+        """
+        numbers = self.segments()
+        batch: list[tuple[Record, Location]] = []
+        sequence = 0
+        for number in numbers:
+            data = self._load(number)
+            last = number == numbers[-1]
+            if last:
+                self._last, self._last_size = number, len(data)
+                self.clean = self._read_clean() == (number, len(data))
+            try:
+                first = check_header(self._codec, self._config.id, number, data)
+                if first is not None and first != sequence:
+                    raise BadRecordError(0, f"it begins at record {first}, not {sequence}")
+                if not batch:
+                    self.end = LogEnd(number, self._codec.header_size, sequence)
+                for record, offset, length, more in self._codec.scan(data, self._codec.header_size):
+                    sequence += 1
+                    batch.append((record, Location(number, offset, length)))
+                    if not more:
+                        self.end = LogEnd(number, offset + length, sequence)
+                        yield from batch
+                        batch.clear()
+            except BadRecordError as error:
+                if not last or self.clean or self._codec.resync(data, error.offset) is not None:
+                    raise damaged(number, error) from None
+
+    def cut_tail(self) -> None:
+        """Move everything behind `end` to quarantine."""
+        end = self.end
+        for number in range(self._last, end.segment, -1):
+            self._keep_tail(number, 0)
+            self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
+        if self._last > end.segment:
+            self._disk.sync_directory(self._paths.segments)
+        if end.segment and (end.segment < self._last or end.offset < self._last_size):
+            self._keep_tail(end.segment, end.offset)
+            segment = Segment.open(self._disk, self._paths.segments, end.segment, writable=True)
+            try:
+                segment.cut(end.offset)
+                segment.sync()
+            finally:
+                segment.close()
+
+    def _keep_tail(self, number: int, offset: int) -> None:
+        tail = self._load(number)[offset:]
+        if not tail:
+            return
+        taken = set(self._disk.list(self._paths.quarantine))
+        name = base = f"{name_of(number)}.{offset}"
+        count = 1
+        while name in taken:
+            count += 1
+            name = f"{base}.{count}"
+        self._disk.write_file(os.path.join(self._paths.quarantine, name), tail)
+
+    def _load(self, number: int) -> bytes:
+        return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))
+
+    def _read_clean(self) -> tuple[int, int] | None:
+        try:
+            words = self._disk.read_file(self._paths.clean).split()
+            return int(words[0]), int(words[1])
+        except (FileNotFoundError, ValueError, IndexError):
+            return None

@@ -1,0 +1,114 @@
+"""One segment: a file of whole records, appended to until it is full.
+
+Knows its name, its header and its size; nothing of what the records mean.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from kvfs.codec import BadRecordError, SegmentHeader
+from kvfs.errors import CorruptionError
+
+if TYPE_CHECKING:
+    from kvfs.codec import Codec
+    from kvfs.disk import Disk
+
+_NAME = re.compile(r"([0-9]{8,})\.seg")
+
+
+def name_of(number: int) -> str:
+    """Return the file name of segment `number`."""
+    return f"{number:08}.seg"
+
+
+def number_of(name: str) -> int | None:
+    """Return the number of the segment called `name`, or None if it is none."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match and name_of(int(match[1])) == name else None
+
+
+def damaged(number: int, error: BadRecordError, offset: int = 0) -> CorruptionError:
+    """Return `error`, found in segment `number`, as an error that names the place."""
+    message = (
+        f"segment {name_of(number)} is damaged at offset {offset + error.offset}: {error.reason}"
+    )
+    return CorruptionError(message)
+
+
+def check_header(codec: Codec, store_id: bytes, number: int, data: bytes) -> int | None:
+    """Return the first sequence number that the head of segment `number` names.
+
+    None where the codec has no header. Raises `BadRecordError` if the head is
+    damaged or belongs to another segment or store.
+    """
+    header = codec.parse_header(data)
+    if header is None:
+        return None
+    if header.store_id != store_id:
+        raise BadRecordError(0, "the segment belongs to another store")
+    if header.number != number:
+        raise BadRecordError(0, f"the segment says that it is number {header.number}")
+    return header.first
+
+
+class Segment:
+    """An open segment file."""
+
+    def __init__(self, disk: Disk, number: int, fd: int, size: int) -> None:
+        """Wrap the open file `fd` of `size` bytes."""
+        self._disk = disk
+        self.number = number
+        self.fd = fd
+        self.size = size
+
+    @classmethod
+    def open(cls, disk: Disk, directory: str, number: int, *, writable: bool = False) -> Segment:
+        """Open an existing segment."""
+        flags = os.O_RDWR if writable else os.O_RDONLY
+        fd = disk.open(os.path.join(directory, name_of(number)), flags)
+        return cls(disk, number, fd, disk.size(fd))
+
+    @classmethod
+    def create(
+        cls, disk: Disk, directory: str, number: int, codec: Codec, store_id: bytes, first: int
+    ) -> Segment:
+        """Make a segment with its header; its name is on stable storage on return."""
+        path = os.path.join(directory, name_of(number))
+        fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        segment = cls(disk, number, fd, 0)
+        try:
+            segment.append(codec.header(SegmentHeader(store_id, number, first)))
+            disk.sync_directory(directory)
+        except OSError:
+            segment.close()
+            disk.unlink(path)
+            raise
+        return segment
+
+    def append(self, data: bytes) -> int:
+        """Write `data` at the end and return the offset where it starts."""
+        offset = self.size
+        if data:
+            self._disk.write(self.fd, data, offset)
+        self.size = offset + len(data)
+        return offset
+
+    def cut(self, size: int) -> None:
+        """Drop everything from `size` on."""
+        self._disk.truncate(self.fd, size)
+        self.size = size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return `length` bytes at `offset`, fewer at the end of the file."""
+        return self._disk.read(self.fd, length, offset)
+
+    def sync(self) -> None:
+        """Return once everything appended is on stable storage."""
+        self._disk.sync(self.fd)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._disk.close(self.fd)

@@ -1,0 +1,301 @@
+"""The content of files: what is logged, and over it what is not logged yet.
+
+Promises. A file of up to `SMALL` bytes that is made or cut to nothing,
+written and committed is one batch: its key has the old value or the new one,
+never a part. A file that is unlinked before it was committed leaves no trace
+in the log.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kvfs.codec.base import CHUNK
+from kvfs.errors import CorruptionError, KvfsError
+from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
+from kvfs.store.pending import HOLE, Pending, Scratch
+from kvfs.table.content import Extent, within
+from kvfs.table.table import DEFAULT_MODE
+
+if TYPE_CHECKING:
+    from kvfs.store.core import Core
+    from kvfs.table import File
+
+_MAX_FILE = 2**63 - 1
+
+
+class Content:
+    """Reads and changes the content of the files of one store."""
+
+    def __init__(self, core: Core) -> None:
+        """Work on the files of `core`."""
+        self._core = core
+        self._pending: dict[int, Pending] = {}
+        self._scratch: dict[int, Scratch] = {}
+
+    # -- reading -------------------------------------------------------------
+
+    def pending(self, node: File) -> Pending | None:
+        """Return what of `node` is not logged."""
+        return self._pending.get(node.ino)
+
+    def size(self, node: File) -> int:
+        """Return the size of `node` in bytes, as its users see it."""
+        scratch = self._scratch.get(node.ino)
+        if scratch:
+            return scratch.size
+        pending = self._pending.get(node.ino)
+        return pending.size if pending else node.length
+
+    def blocks(self, node: File) -> int:
+        """Return how many units of 512 bytes the data of `node` takes."""
+        pending = self._pending.get(node.ino)
+        return node.blocks + (-(-len(pending.buffer) // 512) if pending else 0)
+
+    def value(self, node: File) -> bytes:
+        """Return all of the content of `node`."""
+        return self.read(node, 0, self.size(node))
+
+    def read(self, node: File, offset: int, size: int) -> bytes:
+        """Return `size` bytes at `offset`, fewer at the end of the file.
+
+        Raises `CorruptionError` where stored bytes do not verify.
+        """
+        scratch = self._scratch.get(node.ino)
+        if scratch:
+            return scratch.read(offset, size)
+        pending = self._pending.get(node.ino)
+        if pending:
+            if pending.replaced:
+                return bytes(pending.buffer[offset : offset + size])
+            self._log_run(pending)
+        end = min(offset + size, node.length)
+        extents = node.extents
+        if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end > offset:
+            return self._extent(extents[0].part(offset, end))
+        return self._gather(node, offset, end)
+
+    def _gather(self, node: File, offset: int, end: int) -> bytes:
+        parts: list[bytes] = []
+        position = offset
+        for extent in within(node.extents, offset, end):
+            parts += (bytes(extent.start - position), self._extent(extent))
+            position = extent.end
+        parts.append(bytes(max(end - position, 0)))
+        return b"".join(parts)
+
+    def _extent(self, extent: Extent) -> bytes:
+        data: bytes = self._core.read_record(extent.location).data
+        part = data[extent.skip : extent.skip + extent.length]
+        if len(part) != extent.length:
+            message = f"the record at {extent.location} is shorter than its extent"
+            raise CorruptionError(message)
+        return part
+
+    # -- changing --------------------------------------------------------------
+
+    def created(self, node: File, born: int) -> None:
+        """Note that `node` is new and the log does not know it."""
+        self._pending[node.ino] = Pending(node, replaced=True, born=born)
+
+    def replace(self, node: File, value: bytes) -> None:
+        """Make `value` the whole content of `node` and log it."""
+        kept = self._pending.get(node.ino)
+        fresh = Pending(node, replaced=True, born=kept.born if kept else None)
+        fresh.buffer += value
+        fresh.touched = self._core.now()
+        self._pending[node.ino] = fresh
+        try:
+            self.commit(node)
+        except KvfsError:
+            del self._pending[node.ino]
+            if kept:
+                self._pending[node.ino] = kept
+            raise
+
+    def write(self, node: File, offset: int, data: bytes) -> None:
+        """Put `data` at `offset`; it is logged at the next `commit`, or before.
+
+        Raises `KvfsError` EFBIG beyond the largest offset, or what the log says.
+        """
+        if offset + len(data) > _MAX_FILE:
+            raise KvfsError(code=27)
+        now = self._core.now()
+        pending = self._pending.get(node.ino)
+        if pending and pending.replaced and pending.takes(offset, len(data)):
+            pending.put(offset, data)
+        elif node.nlink == 0:
+            self._scratch_of(node).write(offset, data)
+            node.mtime = node.ctime = now
+            return
+        else:
+            if pending and pending.replaced:
+                self.commit(node)
+                pending = None
+            pending = pending or self._pending.setdefault(node.ino, Pending(node, replaced=False))
+            self._extend_run(pending, offset, data, now)
+        pending.touched = now
+        pending.explicit.discard("mtime")
+
+    def truncate(self, node: File, size: int) -> None:
+        """Cut the file to `size` bytes, or extend it by a hole."""
+        if size > _MAX_FILE:
+            raise KvfsError(code=27)
+        now = self._core.now()
+        pending = self._pending.get(node.ino)
+        if pending and pending.replaced and size <= len(pending.buffer) + HOLE:
+            pending.resize(size)
+        elif node.nlink == 0:
+            self._scratch_of(node).resize(size)
+            node.mtime = node.ctime = now
+            return
+        elif size == 0:
+            pending = self._pending[node.ino] = Pending(node, replaced=True)
+        else:
+            self.commit(node)
+            self._core.commit(Truncate(self._core.table.key_of(node), size, now))
+            return
+        pending.touched = now
+        pending.explicit.discard("mtime")
+
+    def commit(self, node: File) -> None:
+        """Log what is pending of `node`, if anything.
+
+        Raises what the log says; then it is still pending.
+        """
+        pending = self._pending.get(node.ino)
+        if pending is None or node.nlink == 0:
+            return
+        if pending.replaced:
+            self._log_value(pending)
+        else:
+            self._log_run(pending)
+        self._pending.pop(node.ino, None)
+
+    def commit_all(self) -> None:
+        """Log all that is pending; the first error is raised after the last try."""
+        first: KvfsError | None = None
+        for pending in list(self._pending.values()):
+            try:
+                self.commit(pending.node)
+            except KvfsError as error:
+                first = first or error
+        if first:
+            raise first
+
+    def before_unlink(self, node: File, *, open: bool = False) -> bool:  # noqa: A002 - the word for it
+        """Prepare for `node` to lose a name; tell whether the log knows the name.
+
+        What is pending of its last name is dropped, unless it is `open`.
+        """
+        pending = self._pending.get(node.ino)
+        if pending is None:
+            return True
+        if node.nlink > 1:
+            self.commit(node)
+            return True
+        if pending.replaced:
+            if not open:
+                del self._pending[node.ino]
+        elif open:
+            self.commit(node)
+        else:
+            del self._pending[node.ino]
+        return not pending.created
+
+    def forget(self, node: File) -> None:
+        """Free what is kept for a node that has no name and no user any more."""
+        self._pending.pop(node.ino, None)
+        scratch = self._scratch.pop(node.ino, None)
+        if scratch:
+            scratch.close()
+
+    def close(self) -> None:
+        """Free everything."""
+        for scratch in self._scratch.values():
+            with suppress(OSError):
+                scratch.close()
+        self._scratch.clear()
+        self._pending.clear()
+
+    # -- logging -----------------------------------------------------------------
+
+    def _extend_run(self, pending: Pending, offset: int, data: bytes, now: int) -> None:
+        """Add to the run, logging what is complete: the run before, or whole records."""
+        if pending.buffer and offset != pending.end:
+            self._log_run(pending)
+        if not pending.buffer:
+            pending.start = offset
+        pending.buffer += data
+        pending.touched = now
+        if len(pending.buffer) >= CHUNK:
+            rest = len(pending.buffer) % CHUNK
+            tail = pending.buffer[len(pending.buffer) - rest :]
+            del pending.buffer[len(pending.buffer) - rest :]
+            try:
+                self._log_run(pending)
+            except KvfsError:
+                pending.buffer += tail
+                raise
+            pending.buffer = tail
+
+    def _log_run(self, pending: Pending) -> None:
+        if pending.buffer and pending.node.nlink:
+            key = self._core.table.key_of(pending.node)
+            record = Write(key, 0, b"", pending.touched or self._core.now())
+            self._core.commit(*self._core.write_parts(record, pending.start, pending.buffer))
+            pending.start = pending.end
+            pending.buffer = bytearray()
+
+    def _log_value(self, pending: Pending) -> None:
+        node, core = pending.node, self._core
+        key = core.table.key_of(node)
+        time = max(node.ctime, pending.touched or 0)
+        record = Put(key, b"", self._attrs(pending, time), time)
+        parts = core.put_parts(record, bytes(pending.buffer))
+        if pending.created:
+            xattrs = node.xattrs or {}
+            more = [Setxattr(key, name, value, time=time) for name, value in xattrs.items()]
+            core.create(*parts, *more, ino=node.ino)
+        else:
+            core.commit(*parts, atomic=len(parts) > 1)
+
+    def _attrs(self, pending: Pending, time: int) -> Attrs:
+        """Return what a replay of the put would not find out by itself."""
+        node, table = pending.node, self._core.table
+        mtime = node.mtime if pending.touched is None or "mtime" in pending.explicit else pending.touched
+        values: dict[str, int | None] = {"mtime": mtime if mtime != time else None}
+        if pending.created:
+            mode = node.mode & 0o7777
+            values["mode"] = mode if mode != DEFAULT_MODE else None
+            values["uid"] = node.uid if node.uid != table.uid else None
+            values["gid"] = node.gid if node.gid != table.gid else None
+            values["atime"] = node.atime if node.atime != pending.born else None
+            values["born"] = pending.born if pending.born != time else None
+        if not self._core.log.codec.keeps_time:
+            values["born"] = None
+            for name in {"mtime", "atime"} - pending.explicit:
+                values[name] = None
+        attrs = Attrs(**values)
+        return NO_ATTRS if attrs == NO_ATTRS else attrs
+
+    def _scratch_of(self, node: File) -> Scratch:
+        """Return the scratch file of a nameless node, filled with its content."""
+        scratch = self._scratch.get(node.ino)
+        if scratch is None:
+            scratch = Scratch(self._core.disk, self._core.path)
+            try:
+                pending = self._pending.get(node.ino)
+                if pending and pending.replaced:
+                    scratch.write(0, pending.buffer)
+                else:
+                    for extent in node.extents:
+                        scratch.write(extent.start, self._extent(extent))
+                    scratch.resize(node.length)
+            except OSError:
+                scratch.close()
+                raise
+            self._pending.pop(node.ino, None)
+            self._scratch[node.ino] = scratch
+        return scratch

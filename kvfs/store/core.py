@@ -1,0 +1,204 @@
+"""What both interfaces of a store share: its files, log, table, clock and lock."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from kvfs import config as store_config
+from kvfs.errors import ClosedError, ReadOnlyError
+from kvfs.log import Log
+from kvfs.records import Mkdir, Record, Write
+from kvfs.recovery import LogPaths
+from kvfs.store.lock import Lock
+from kvfs.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kvfs.config import Config
+    from kvfs.disk import Disk
+    from kvfs.records import Location
+
+_DIRECTORIES = ("segments", "checkpoints", "quarantine")
+_REALTIME_COARSE = 5
+"""CLOCK_REALTIME_COARSE of clock_gettime(2), which Python gives no name."""
+_CACHE_BYTES = 16 * 1024 * 1024
+
+
+class Core:
+    """An open store. Use `lock` around everything that reads or changes it."""
+
+    def __init__(self, disk: Disk, path: str, config: Config, *, writable: bool) -> None:
+        """Wrap the store at `path`; nothing is read or locked yet."""
+        self.disk = disk
+        self.path = path
+        self.config = config
+        self.writable = writable
+        self.lock = threading.RLock()
+        self.closed = False
+        owner = disk.stat(path)
+        self.table = Table(owner.st_uid, owner.st_gid, config.created)
+        paths = LogPaths(*(os.path.join(path, name) for name in ("segments", "quarantine", "clean")))
+        self.log = Log(disk, paths, config, writable=writable)
+        self._flock = Lock(disk, path)
+        self._last_time = 0
+        self._replay_ino = 0
+        self._cache: dict[Location, Record] = {}
+        self._cached = 0
+
+    def open(
+        self, mountpoint: str | None, wait: float, progress: Callable[[], object] | None
+    ) -> None:
+        """Lock the store if it is writable, and replay its log.
+
+        `progress` is called once per record. Raises `StoreLockedError`,
+        `CorruptionError` or what the disk says.
+        """
+        if self.writable:
+            self._flock.take(mountpoint, wait)
+        try:
+            apply = self.table.apply
+            for record, location in self.log.replay():
+                apply(record, location)
+                self._last_time = max(self._last_time, record.time)
+                if progress:
+                    progress()
+            self.table.detached.clear()
+            self._replay_ino = self.table.next_ino
+        except BaseException:
+            self._flock.release()
+            raise
+
+    def close(self) -> None:
+        """Sync and close. Raises what the last sync says."""
+        self.closed = True
+        try:
+            self.log.close()
+        finally:
+            self._flock.release()
+
+    def now(self) -> int:
+        """Return the time in nanoseconds, never less than before.
+
+        It has the grain of the kernel's own timestamps, a tick of some
+        milliseconds, so that what happens at once carries one time.
+        """
+        self._last_time = max(self._last_time, time.clock_gettime_ns(_REALTIME_COARSE))
+        return self._last_time
+
+    def check(self, *, write: bool = False) -> None:
+        """Raise `ClosedError`, `ReadOnlyError` or `StoreFailedError` where they hold."""
+        if self.closed:
+            message = "the store is closed"
+            raise ClosedError(message)
+        if write:
+            if not self.writable:
+                message = "the store is open for reading only"
+                raise ReadOnlyError(message)
+            self.log.check_writable()
+
+    def commit(self, *records: Record, atomic: bool = False) -> None:
+        """Append `records` to the log and apply them."""
+        locations = self.log.append(records, atomic=atomic)
+        for record, location in zip(records, locations, strict=True):
+            self.table.apply(record, location)
+
+    def create(self, record: Any, *more: Record, ino: int | None = None) -> None:
+        """Commit `record`, which makes a node, and `more` behind it as one batch.
+
+        `ino` is the number of the node if the table has it already. The number
+        goes into the record only where a replay would count to another.
+        """
+        missing = self.table.missing(record.key)
+        number = self.table.next_ino + missing if ino is None else ino
+        if number != self._replay_ino + missing:
+            record = record._replace(attrs=record.attrs._replace(ino=number))
+        self.commit(record, *more, atomic=bool(more))
+        self._replay_ino = max(self._replay_ino, number + 1)
+
+    def move(self, record: Any) -> None:
+        """Commit a rename or a link, which make directories on the way to `record.new`.
+
+        Such records name no number, so where a replay would count to another
+        than the table, the directories are logged before.
+        """
+        missing = self.table.missing(record.new)
+        if missing and self._replay_ino != self.table.next_ino:
+            parts = record.new.split(b"/")
+            for end in range(len(parts) - missing, len(parts)):
+                self.create(Mkdir(b"/".join(parts[:end]), time=record.time))
+            missing = 0
+        self.commit(record)
+        self._replay_ino += missing
+
+    def read_record(self, location: Location) -> Any:
+        """Return the record at `location`, verified; the latest ones are kept.
+
+        Raises `CorruptionError`.
+        """
+        record = self._cache.pop(location, None)
+        if record is None:
+            record = self.log.read(location)
+            self._cached += location.length
+            while self._cached > _CACHE_BYTES and self._cache:
+                oldest = next(iter(self._cache))
+                del self._cache[oldest]
+                self._cached -= oldest.length
+        self._cache[location] = record
+        return record
+
+    def put_parts(self, record: Any, value: bytes) -> tuple[Record, ...]:
+        """Return `record`, a put without data, and what must follow it, for `value`.
+
+        A codec with batches cuts a large value into records; others hold it in
+        one line or not at all.
+        """
+        codec = self.log.codec
+        if not codec.atomic:
+            return (record._replace(data=value),)
+        first = max(codec.chunk(record, self.log.max_record), 0)
+        parts: list[Record] = [record._replace(data=value[:first])]
+        parts += self.write_parts(Write(record.key, 0, b"", record.time), first, value[first:])
+        return tuple(parts)
+
+    def write_parts(self, record: Any, offset: int, data: bytes | bytearray) -> Sequence[Record]:
+        """Return the writes that put `data` at `offset`, each like `record`."""
+        if not data:
+            return ()
+        chunk = max(self.log.codec.chunk(record, self.log.max_record), 1)
+        view = memoryview(data)
+        return [
+            record._replace(offset=offset + start, data=bytes(view[start : start + chunk]))
+            for start in range(0, len(data), chunk)
+        ]
+
+
+def directories(path: str) -> list[str]:
+    """Return the paths of the directories of the store at `path`."""
+    return [os.path.join(path, name) for name in _DIRECTORIES]
+
+
+def initialise(disk: Disk, path: str, config: Config) -> None:
+    """Make a store at `path`: a new directory, or an empty one.
+
+    The configuration is written last, so that a crash leaves no half store.
+    """
+    for directory in [path, *directories(path)]:
+        try:
+            disk.mkdir(directory)
+        except FileExistsError:
+            continue
+        disk.sync_directory(os.path.dirname(directory))
+    disk.write_file(store_config.config_path(path), store_config.dump(config))
+
+
+def is_blank(disk: Disk, path: str) -> bool:
+    """Tell whether a store may be made at `path`, maybe over a half-made one."""
+    try:
+        names = set(disk.list(path))
+    except FileNotFoundError:
+        return True
+    return names <= {*_DIRECTORIES, f"{store_config.FILE}.tmp"}

@@ -1,0 +1,277 @@
+"""The key-value interface: `Store`."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Self
+
+from kvfs import config as store_config
+from kvfs import keys
+from kvfs.disk import Disk
+from kvfs.errors import (
+    NotAStoreError,
+    NotAValueError,
+    StoreExistsError,
+)
+from kvfs.records import Delete, Put, Rename
+from kvfs.store.content import Content
+from kvfs.store.core import Core, initialise, is_blank
+from kvfs.store.files import Files
+from kvfs.table import File
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kvfs.config import Config
+
+
+def _bytes(text: bytes | str) -> bytes:
+    return text.encode() if isinstance(text, str) else bytes(text)
+
+
+class Store:
+    """A key-value store in a directory; made by `kvfs.open`.
+
+    Keys and values are bytes; `str` means UTF-8. Safe to use from several
+    threads. What `put` and `delete` return from survives the death of the
+    process; `sync` makes it survive a power cut.
+    """
+
+    def __init__(self, core: Core) -> None:
+        """Wrap an open core; use `kvfs.open`."""
+        self._core = core
+        self._content = Content(core)
+        self.files = Files(core, self._content)
+        """The file interface, for the mount."""
+
+    # -- keys and values -------------------------------------------------------
+
+    def put(self, key: bytes | str, value: bytes | str) -> None:
+        """Set the value of `key`.
+
+        Raises `KeyTooLongError`, `NotAValueError`, `RecordTooLargeError`,
+        `NoSpaceError`; then nothing has changed.
+        """
+        key, value = keys.check(_bytes(key)), _bytes(value)
+        core = self._core
+        with core.lock:
+            core.check(write=True)
+            node = core.table.find(key)
+            if node is None:
+                core.create(*core.put_parts(Put(key, b"", time=core.now()), value))
+            elif isinstance(node, File):
+                self._content.replace(node, value)
+            else:
+                message = f"key {_shown(key)} names a special file, not a value"
+                raise NotAValueError(message)
+
+    def get(self, key: bytes | str) -> bytes | None:
+        """Return the value of `key`, or None if it has none.
+
+        Raises `CorruptionError` if its stored bytes do not verify.
+        """
+        key = _bytes(key)
+        with self._core.lock:
+            self._core.check()
+            node = self._core.table.find(key)
+            return self._content.value(node) if isinstance(node, File) else None
+
+    def delete(self, key: bytes | str) -> bool:
+        """Remove `key` and tell whether it was there; if not, nothing is logged."""
+        key = _bytes(key)
+        with self._core.lock:
+            self._core.check(write=True)
+            node = self._core.table.find(key)
+            if not isinstance(node, File):
+                return False
+            self.files.remove(node, Delete(key, time=self._core.now()))
+            return True
+
+    def rename(self, old: bytes | str, new: bytes | str) -> bool:
+        """Move the value of `old` to the key `new`, in one record; False if there is none.
+
+        A value that `new` had is replaced.
+        """
+        old, new = _bytes(old), keys.check(_bytes(new))
+        core = self._core
+        with core.lock:
+            core.check(write=True)
+            node, target = core.table.find(old), core.table.find(new)
+            if not isinstance(node, File):
+                return False
+            if target is not None and not isinstance(target, File):
+                message = f"key {_shown(new)} names a special file, not a value"
+                raise NotAValueError(message)
+            if old != new:
+                self._content.commit(node)
+                if target is not None:
+                    self._content.before_unlink(target)
+                core.move(Rename(old, new, time=core.now()))
+                self.files.drain()
+            return True
+
+    def keys(self, prefix: bytes | str = b"") -> list[bytes]:
+        """Return the keys that start with `prefix` and have a value, sorted."""
+        prefix = _bytes(prefix)
+        with self._core.lock:
+            self._core.check()
+            return sorted(key for key, _ in self._core.table.items() if key.startswith(prefix))
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """Yield every key with its value, sorted by key.
+
+        Values are read as they are reached: a key that is deleted meanwhile is
+        left out.
+        """
+        for key in self.keys():
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def __contains__(self, key: bytes | str) -> bool:
+        """Tell whether `key` has a value."""
+        with self._core.lock:
+            self._core.check()
+            return isinstance(self._core.table.find(_bytes(key)), File)
+
+    def __len__(self) -> int:
+        """Return the number of keys that have a value."""
+        with self._core.lock:
+            self._core.check()
+            return self._core.table.values
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the keys, sorted."""
+        return iter(self.keys())
+
+    # -- the store itself --------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The directory of the store."""
+        return self._core.path
+
+    @property
+    def config(self) -> Config:
+        """What the store is: its format, segment size and id."""
+        return self._core.config
+
+    def sync(self) -> None:
+        """Return once everything put or deleted so far survives a power cut.
+
+        Raises `StoreFailedError` if the disk could not promise it.
+        """
+        with self._core.lock:
+            self._core.check(write=True)
+            self._content.commit_all()
+        self._core.log.sync()
+
+    def close(self) -> None:
+        """Sync and close; nothing if closed already."""
+        with self._core.lock:
+            if self._core.closed:
+                return
+            try:
+                if self._core.writable:
+                    self._content.commit_all()
+            finally:
+                self._content.close()
+                self._core.close()
+
+    def __enter__(self) -> Self:
+        """Return the store."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the store."""
+        self.close()
+
+
+def init(
+    path: str | os.PathLike[str],
+    *,
+    format: str = "binary",  # noqa: A002 - the word users know it by
+    max_segment_size: int = store_config.DEFAULT_SEGMENT_SIZE,
+    disk: Disk | None = None,
+) -> Config:
+    """Make a store in a new or empty directory.
+
+    Raises `StoreExistsError` if there is something already, `ConfigError` for
+    a format or a size that cannot be.
+    """
+    disk = disk or Disk()
+    location = os.path.abspath(os.fspath(path))
+    config = store_config.make(format, max_segment_size, time.time_ns())
+    if not is_blank(disk, location):
+        what = "is a kvfs store already" if _is_store(disk, location) else "is not empty"
+        message = f"{location} {what}"
+        raise StoreExistsError(message)
+    initialise(disk, location, config)
+    return config
+
+
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    format: str | None = None,  # noqa: A002 - the word users know it by
+    max_segment_size: int | None = None,
+    read_only: bool = False,
+    create: bool = True,
+    mountpoint: str | None = None,
+    wait: float = 0,
+    progress: Callable[[], object] | None = None,
+    disk: Disk | None = None,
+) -> Store:
+    """Open the store at `path`; with `create`, make it if there is none.
+
+    `format` ("binary" or "text") and `max_segment_size` (bytes) are for a new
+    store; an existing one has its own. A store is locked by its one writer
+    until it is closed; `read_only` needs no lock and sees what is logged at
+    this moment. `wait` (seconds) is how long to wait for the lock, `mountpoint`
+    what to tell others about its holder, `progress` is called for each record.
+
+    Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
+    `CorruptionError`.
+    """
+    disk = disk or Disk()
+    location = os.path.abspath(os.fspath(path))
+    if create and not read_only and is_blank(disk, location):
+        init(
+            location,
+            format="binary" if format is None else format,
+            max_segment_size=store_config.DEFAULT_SEGMENT_SIZE
+            if max_segment_size is None
+            else max_segment_size,
+            disk=disk,
+        )
+    config = read_config(location, disk)
+    core = Core(disk, location, config, writable=not read_only)
+    core.open(mountpoint, wait, progress)
+    return Store(core)
+
+
+def read_config(path: str, disk: Disk) -> Config:
+    """Return the configuration of the store at `path`.
+
+    Raises `NotAStoreError` or `ConfigError`.
+    """
+    try:
+        names = disk.list(path)
+    except FileNotFoundError:
+        message = f"there is no store at {path}; make one with: kvfs init {path}"
+        raise NotAStoreError(message) from None
+    except NotADirectoryError:
+        message = f"{path} is a file, not a kvfs store"
+        raise NotAStoreError(message) from None
+    store_config.find(path, names)
+    file = store_config.config_path(path)
+    return store_config.load(disk.read_file(file), file)
+
+
+def _is_store(disk: Disk, path: str) -> bool:
+    return store_config.FILE in disk.list(path)
+
+
+def _shown(key: bytes) -> str:
+    return repr(key.decode(errors="backslashreplace"))

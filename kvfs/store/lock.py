@@ -1,0 +1,113 @@
+"""One writer: the lock file of a store, and who holds it.
+
+The lock is `flock`, so it goes with the process that held it. The content of
+the file only tells others whom to wait for: a process id, and the mountpoint
+if the holder is a mount.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvfs.errors import StoreLockedError
+
+if TYPE_CHECKING:
+    from kvfs.disk import Disk
+
+FILE = "lock"
+_PATIENCE = 1.0  # seconds for a new holder to write its name
+_STEP = 0.01
+
+
+class Holder(NamedTuple):
+    """The process that holds a store; `mountpoint` is None if it is no mount."""
+
+    pid: int
+    mountpoint: str | None
+
+    def __str__(self) -> str:
+        """Name the holder in a sentence."""
+        if self.mountpoint is None:
+            return f"process {self.pid}"
+        return f"process {self.pid}, which mounts it at {self.mountpoint}"
+
+
+class Lock:
+    """The lock of one store, held from `take` to `release`."""
+
+    def __init__(self, disk: Disk, store: str) -> None:
+        """Prepare; nothing is locked yet."""
+        self._disk = disk
+        self._store = store
+        self._fd: int | None = None
+
+    def take(self, mountpoint: str | None, wait: float = 0) -> None:
+        """Take the lock, waiting up to `wait` seconds for its holder to let go.
+
+        Raises `StoreLockedError`, naming the holder.
+        """
+        fd = self._disk.open(os.path.join(self._store, FILE), os.O_RDWR | os.O_CREAT)
+        try:
+            self._acquire(fd, wait)
+            content = json.dumps({"pid": os.getpid(), "mountpoint": mountpoint}).encode()
+            self._disk.truncate(fd, 0)
+            self._disk.write(fd, content, 0)
+        except OSError:
+            self._disk.close(fd)
+            raise
+        self._fd = fd
+
+    def release(self) -> None:
+        """Let go, if held."""
+        if self._fd is not None:
+            with suppress(OSError):
+                self._disk.truncate(self._fd, 0)
+            self._disk.close(self._fd)
+            self._fd = None
+
+    def _acquire(self, fd: int, wait: float) -> None:
+        deadline = time.monotonic() + wait
+        named = time.monotonic() + _PATIENCE
+        while not self._disk.lock(fd):
+            now = time.monotonic()
+            holder = _read(self._disk, fd)
+            if now >= deadline and (holder or now >= named):
+                who = str(holder) if holder else "another process"
+                message = f"store {self._store} is in use by {who}"
+                raise StoreLockedError(message)
+            time.sleep(_STEP)
+
+
+def holder_of(disk: Disk, store: str) -> Holder | None:
+    """Return who holds the lock of `store`, or None if nobody does."""
+    try:
+        fd = disk.open(os.path.join(store, FILE), os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while not disk.lock(fd):
+            holder = _read(disk, fd)
+            if holder or time.monotonic() >= deadline:
+                return holder
+            time.sleep(_STEP)
+        return None
+    finally:
+        disk.close(fd)
+
+
+def _read(disk: Disk, fd: int) -> Holder | None:
+    """Return the holder that the file names, if it is alive."""
+    try:
+        values = json.loads(disk.read(fd, disk.size(fd), 0))
+        holder = Holder(int(values["pid"]), values["mountpoint"])
+        os.kill(holder.pid, 0)
+    except PermissionError:
+        return holder
+    except (ValueError, KeyError, TypeError, OSError):
+        return None
+    return holder

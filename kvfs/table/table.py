@@ -1,0 +1,330 @@
+"""The table: the tree, and what each record does to it.
+
+`apply` takes records that a store has checked, or that a log holds. One that
+fits no state the log can have made raises `CorruptionError`; it is never
+guessed at. Records whose bytes are not in the log (yet) come with no location:
+the store uses that for what it has not logged, such as a file being written.
+"""
+
+from __future__ import annotations
+
+import stat
+from typing import TYPE_CHECKING, Any
+
+from kvfs import records
+from kvfs.table.content import Extent, cut, overlay
+from kvfs.table.node import Directory, File, Node, Special, Symlink, inconsistent
+from kvfs.table.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvfs.records import Attrs, Location, Record
+
+DEFAULT_MODE = 0o644
+DEFAULT_DIRECTORY_MODE = 0o755
+
+
+class Table(Tree):
+    """The state of a store. `apply` is the only way to change it."""
+
+    def __init__(self, uid: int, gid: int, created: int) -> None:
+        """Make the table of an empty store."""
+        super().__init__(uid, gid, created)
+        self._steps: dict[type, Callable[[Any, Location | None], None]] = {
+            records.Put: self._put,
+            records.Delete: self._delete,
+            records.Write: self._write,
+            records.Truncate: self._truncate,
+            records.Mkdir: self._mkdir,
+            records.Symlink: self._symlink,
+            records.Mknod: self._mknod,
+            records.Link: self._link,
+            records.Rename: self._rename,
+            records.Setattr: self._setattr,
+            records.Setxattr: self._setxattr,
+            records.Removexattr: self._removexattr,
+        }
+
+    def apply(self, record: Record, location: Location | None) -> None:
+        """Bring the state forward by one record that lies at `location`.
+
+        Raises `CorruptionError` if the record does not fit the state.
+        """
+        self._steps[type(record)](record, location)
+
+    # -- values ----------------------------------------------------------------
+
+    def _put(self, record: records.Put, location: Location | None) -> None:
+        node = self.find(record.key)
+        if node is None:
+            file = File(self._number(record.key, record.attrs), DEFAULT_MODE, self.uid, self.gid)
+            self._create(file, record.key, record.attrs, record.time)
+        elif isinstance(node, File):
+            file = node
+            _set_times(file, record.attrs, record.time)
+        else:
+            raise inconsistent("there is no value at", record.key)
+        length = len(record.data)
+        file.extents = [Extent(0, length, location, 0)] if location and length else []
+        file.length = length
+
+    def _write(self, record: records.Write, location: Location | None) -> None:
+        file = self._file(record.key)
+        length = len(record.data)
+        if location and length:
+            overlay(file.extents, Extent(record.offset, length, location, 0))
+        file.length = max(file.length, record.offset + length)
+        file.mtime = file.ctime = record.time
+
+    def _truncate(self, record: records.Truncate, _location: Location | None) -> None:
+        file = self._file(record.key)
+        cut(file.extents, record.size)
+        file.length = record.size
+        file.mtime = file.ctime = record.time
+
+    # -- names -----------------------------------------------------------------
+
+    def _mkdir(self, record: records.Mkdir, _location: Location | None) -> None:
+        directory = self.find_directory(record.key)
+        if directory is None:
+            ino = self._number(record.key, record.attrs)
+            directory = Directory(ino, DEFAULT_DIRECTORY_MODE, self.uid, self.gid)
+            self._create(directory, record.key, record.attrs, record.time)
+        directory.implicit = False
+
+    def _symlink(self, record: records.Symlink, _location: Location | None) -> None:
+        ino = self._number(record.key, record.attrs)
+        node = Symlink(ino, self.uid, self.gid, record.target)
+        self._create(node, record.key, record.attrs, record.time)
+
+    def _mknod(self, record: records.Mknod, _location: Location | None) -> None:
+        if stat.S_IFMT(record.mode) not in (
+            stat.S_IFIFO,
+            stat.S_IFSOCK,
+            stat.S_IFCHR,
+            stat.S_IFBLK,
+        ):
+            raise inconsistent("a special file has no such type:", record.key)
+        ino = self._number(record.key, record.attrs)
+        node = Special(ino, record.mode, self.uid, self.gid, record.rdev)
+        self._create(node, record.key, record.attrs, record.time)
+
+    def _delete(self, record: records.Delete, _location: Location | None) -> None:
+        if record.directory:
+            directory = self.find_directory(record.key)
+            if directory is None or directory is self.root or directory.entries:
+                raise inconsistent("no empty directory to remove at", record.key)
+            parent, name = self.directory(directory.parent), directory.name
+        else:
+            place, name = self.place(record.key)
+            if place is None or name not in place.entries:
+                return
+            parent = place
+        node = self.detach(parent, name)
+        _touch(parent, record.time)
+        if record.directory:
+            self.drop(node)
+            self.settle(record.key)
+        else:
+            node.ctime = max(node.ctime, record.time)
+            self.unshadow(record.key)
+            self.drop(node)
+            self.prune(parent)
+
+    def _link(self, record: records.Link, _location: Location | None) -> None:
+        node = self.find(record.key)
+        if node is None or self.find(record.new) is not None:
+            raise inconsistent("no link can be made to", record.key)
+        parent, name = self._prepare_counted(record.new, record.time)
+        self.attach(node, parent, name)
+        node.ctime = record.time
+        _touch(parent, record.time)
+
+    def _rename(self, record: records.Rename, _location: Location | None) -> None:
+        if record.exchange:
+            self._exchange(record)
+            return
+        node = self._named(record.key, directory=record.directory)
+        old_parent = self.directory(node.parent)
+        old_name = node.name
+        if not record.directory:
+            place, old_name = self.place(record.key)
+            assert place is not None
+            old_parent = place
+        target = self._target(record)
+        if target is node:
+            return
+        self.detach(old_parent, old_name)
+        if record.directory:
+            self._move_directory(node, target, record)
+        else:
+            self._move_value(node, target, record)
+        node.ctime = record.time
+        _touch(old_parent, record.time)
+        if record.directory:
+            self.move_shadowed(record.key, record.new, exchange=False)
+            self.settle(record.key)
+        else:
+            self.unshadow(record.key)
+        self.prune(old_parent)
+
+    def _target(self, record: records.Rename) -> Node | None:
+        if record.directory:
+            return self.find_directory(record.new)
+        return self.find(record.new)
+
+    def _move_directory(self, node: Node, target: Node | None, record: records.Rename) -> None:
+        if isinstance(target, Directory) and target.entries:
+            raise inconsistent("a directory that is not empty is in the way at", record.new)
+        if target is not None:
+            parent, name = self.directory(target.parent), target.name
+            self.drop(self.detach(parent, name))
+        else:
+            parent, name = self._prepare_counted(record.new, record.time)
+            if name in parent.entries:
+                raise inconsistent("a value is in the way of a directory at", record.new)
+        self.attach(node, parent, name)
+        _touch(parent, record.time)
+
+    def _move_value(self, node: Node, target: Node | None, record: records.Rename) -> None:
+        parent, name = self._prepare_counted(record.new, record.time)
+        if target is not None:
+            replaced = self.detach(parent, name)
+            replaced.ctime = max(replaced.ctime, record.time)
+            self.drop(replaced)
+        self.attach(node, parent, name)
+        _touch(parent, record.time)
+
+    def _exchange(self, record: records.Rename) -> None:
+        places = []
+        for key, is_directory in (
+            (record.key, record.directory),
+            (record.new, record.new_directory),
+        ):
+            node = self._named(key, directory=is_directory)
+            if is_directory:
+                places.append((self.directory(node.parent), node.name))
+            else:
+                parent, name = self.place(key)
+                assert parent is not None
+                places.append((parent, name))
+        (old_parent, old_name), (new_parent, new_name) = places
+        first = self.detach(old_parent, old_name)
+        second = self.detach(new_parent, new_name)
+        self.attach(first, new_parent, new_name)
+        self.attach(second, old_parent, old_name)
+        for changed in (first, second):
+            changed.ctime = record.time
+        _touch(old_parent, record.time)
+        _touch(new_parent, record.time)
+        if record.directory or record.new_directory:
+            self.move_shadowed(record.key, record.new, exchange=True)
+
+    # -- attributes --------------------------------------------------------------
+
+    def _setattr(self, record: records.Setattr, _location: Location | None) -> None:
+        set_attrs(self._named(record.key, directory=record.directory), record)
+
+    def _setxattr(self, record: records.Setxattr, _location: Location | None) -> None:
+        set_xattr(self._named(record.key, directory=record.directory), record)
+
+    def _removexattr(self, record: records.Removexattr, _location: Location | None) -> None:
+        node = self._named(record.key, directory=record.directory)
+        if not node.xattrs or record.name not in node.xattrs:
+            raise inconsistent("there is no such attribute at", record.key)
+        remove_xattr(node, record)
+
+    # -- helpers -----------------------------------------------------------------
+
+    def _number(self, key: bytes, attrs: Attrs) -> int:
+        ino = self.number(attrs.ino, self.missing(key))
+        if ino in self.nodes:
+            raise inconsistent(f"inode number {ino} is taken, for", key)
+        return ino
+
+    def _prepare_counted(self, key: bytes, time: int) -> tuple[Directory, bytes]:
+        """Prepare the place of a node that has its number already."""
+        self.number(None, self.missing(key))
+        self.next_ino -= 1
+        return self.prepare(key, time)
+
+    def _create(self, node: Node, key: bytes, attrs: Attrs, time: int) -> None:
+        parent, name = self.prepare(key, time)
+        if name in parent.entries:
+            raise inconsistent("something is in the way at", key)
+        born = time if attrs.born is None else attrs.born
+        node.atime = born
+        self.nodes[node.ino] = node
+        _set_owner_and_mode(node, attrs)
+        _set_times(node, attrs, time)
+        self.attach(node, parent, name)
+        _touch(parent, born)
+
+    def _file(self, key: bytes) -> File:
+        node = self.find(key)
+        if not isinstance(node, File):
+            raise inconsistent("there is no value at", key)
+        return node
+
+    def _named(self, key: bytes, *, directory: bool) -> Node:
+        node = self.find_directory(key) if directory else self.find(key)
+        if node is None:
+            raise inconsistent("there is nothing at", key)
+        return node
+
+
+def set_attrs(node: Node, record: records.Setattr) -> None:
+    """Do to `node` what `record` says; also for one that has no name any more."""
+    attrs = record.attrs
+    _set_owner_and_mode(node, attrs)
+    if attrs.atime is not None:
+        node.atime = attrs.atime
+    if attrs.mtime is not None:
+        node.mtime = attrs.mtime
+    _changed(node, record.time if attrs.ctime is None else attrs.ctime)
+
+
+def set_xattr(node: Node, record: records.Setxattr) -> None:
+    """Do to `node` what `record` says; also for one that has no name any more."""
+    node.xattrs = {**(node.xattrs or {}), record.name: record.value}
+    _changed(node, record.time)
+
+
+def remove_xattr(node: Node, record: records.Removexattr) -> None:
+    """Do to `node`, which has the attribute, what `record` says."""
+    kept = {name: value for name, value in (node.xattrs or {}).items() if name != record.name}
+    node.xattrs = kept or None
+    _changed(node, record.time)
+
+
+def _touch(directory: Directory, time: int) -> None:
+    """Note a change of the names in `directory`.
+
+    A record can be logged after younger ones; the youngest time stays.
+    """
+    if time >= directory.ctime:
+        directory.mtime = directory.ctime = time
+
+
+def _set_owner_and_mode(node: Node, attrs: Attrs) -> None:
+    if attrs.mode is not None:
+        node.mode = stat.S_IFMT(node.mode) | attrs.mode
+    if attrs.uid is not None:
+        node.uid = attrs.uid
+    if attrs.gid is not None:
+        node.gid = attrs.gid
+
+
+def _set_times(node: Node, attrs: Attrs, time: int) -> None:
+    if attrs.atime is not None:
+        node.atime = attrs.atime
+    node.mtime = time if attrs.mtime is None else attrs.mtime
+    node.ctime = max(node.ctime, time) if attrs.ctime is None else attrs.ctime
+
+
+def _changed(node: Node, time: int) -> None:
+    """Note a change of attributes; a directory that has been given some stays."""
+    node.ctime = max(node.ctime, time)
+    if isinstance(node, Directory):
+        node.implicit = False

@@ -1,0 +1,336 @@
+"""The tree of the table: nodes, names, and which key stands where.
+
+A key stands at its path if that is legal and no directory is there; otherwise
+it stands *aside*, below `.kvfs/keys/`. The invariant, kept by every step: a
+legal key stands aside only while a directory has its path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvfs import keys
+from kvfs.errors import PosixError
+from kvfs.table.node import (
+    CONTROL_INO,
+    FIRST_INO,
+    KEYS_INO,
+    ROOT_INO,
+    Directory,
+    File,
+    Node,
+    inconsistent,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FIRST_PIECE = 1 << 62
+"""Numbers from here on are for the directories of long keys, which are no state."""
+
+
+class Tree:
+    """Nodes and names, without any notion of records.
+
+    `detached` collects the nodes that lost their last name, for the caller to
+    drain; `values` counts the keys that have a value.
+    """
+
+    def __init__(self, uid: int, gid: int, created: int) -> None:
+        """Make an empty tree whose defaults are owner `uid`:`gid` and time `created`."""
+        self.uid = uid
+        self.gid = gid
+        self.nodes: dict[int, Node] = {}
+        self.next_ino = FIRST_INO
+        self.detached: list[Node] = []
+        self.values = 0
+        self._shadowed: set[bytes] = set()
+        self._next_implicit = FIRST_INO
+        self._next_piece = _FIRST_PIECE
+        for ino in (ROOT_INO, CONTROL_INO, KEYS_INO):
+            node = Directory(ino, 0o755, uid, gid)
+            node.atime = node.mtime = node.ctime = created
+            node.nlink = 1
+            self.nodes[ino] = node
+        self.root = self.directory(ROOT_INO)
+        self.control = self.directory(CONTROL_INO)
+        self.control.parent = ROOT_INO
+        self.attach(self.directory(KEYS_INO), self.control, b"keys")
+
+    # -- looking -----------------------------------------------------------
+
+    def node(self, ino: int) -> Node | None:
+        """Return the node with the number `ino`."""
+        return self.nodes.get(ino)
+
+    def directory(self, ino: int) -> Directory:
+        """Return the directory `ino`.
+
+        Raises `PosixError` ENOENT or ENOTDIR.
+        """
+        node = self.nodes.get(ino)
+        if not isinstance(node, Directory):
+            raise PosixError(2 if node is None else 20)
+        return node
+
+    def child(self, parent: Directory, name: bytes) -> Node | None:
+        """Return what `parent` has under `name`; `.kvfs` is in the root."""
+        ino = parent.entries.get(name)
+        if ino is None:
+            if parent is self.root and name == keys.CONTROL:
+                return self.control
+            return None
+        return self.nodes[ino]
+
+    def at_path(self, names: list[bytes]) -> Node | None:
+        """Return the node at the path `names` from the root."""
+        node: Node | None = self.root
+        for name in names:
+            if not isinstance(node, Directory):
+                return None
+            ino = node.entries.get(name)
+            node = None if ino is None else self.nodes[ino]
+        return node
+
+    def place(self, key: bytes) -> tuple[Directory | None, bytes]:
+        """Return the directory and the name where `key` stands, or would stand.
+
+        The directory is None if it is not there yet.
+        """
+        names = keys.split(key)
+        if names is not None:
+            parent = self.at_path(names[:-1]) if len(names) > 1 else self.root
+            if not isinstance(parent, Directory):
+                return None, names[-1]
+            ino = parent.entries.get(names[-1])
+            if ino is None or not isinstance(self.nodes[ino], Directory):
+                return parent, names[-1]
+        pieces = keys.encode(key)
+        aside: Node | None = self.nodes[KEYS_INO]
+        for piece in pieces[:-1]:
+            aside = self.child(aside, piece) if isinstance(aside, Directory) else None
+        return (aside if isinstance(aside, Directory) else None), pieces[-1]
+
+    def find(self, key: bytes) -> Node | None:
+        """Return what `key` names, if anything; never a directory."""
+        parent, name = self.place(key)
+        if parent is None:
+            return None
+        ino = parent.entries.get(name)
+        return None if ino is None else self.nodes[ino]
+
+    def find_directory(self, key: bytes) -> Directory | None:
+        """Return the directory at the path `key`; the empty key is the root."""
+        names = keys.split(key) if key else []
+        node = None if names is None else self.at_path(names)
+        return node if isinstance(node, Directory) else None
+
+    def is_aside(self, directory: Directory) -> bool:
+        """Tell whether `directory` is `.kvfs` or below it."""
+        while directory is not self.root:
+            if directory is self.control:
+                return True
+            directory = self.directory(directory.parent)
+        return False
+
+    def key_at(self, parent: Directory, name: bytes) -> bytes | None:
+        """Return the key of the name `name` in `parent`; None if it can be none."""
+        names = [name]
+        while parent.ino not in (ROOT_INO, CONTROL_INO, KEYS_INO):
+            names.append(parent.name)
+            parent = self.directory(parent.parent)
+        names.reverse()
+        if parent is self.root:
+            key = b"/".join(names)
+            return None if names[0] == keys.CONTROL else keys.check(key)
+        return keys.decode(names) if parent.ino == KEYS_INO else None
+
+    def key_of(self, node: Node) -> bytes:
+        """Return one key of a node that has a name; of the root, the empty one."""
+        if node is self.root:
+            return b""
+        key = self.key_at(self.directory(node.parent), node.name)
+        if key is None:
+            raise PosixError(1)
+        return key
+
+    def items(self) -> Iterator[tuple[bytes, File]]:
+        """Yield every key that has a value, with its file, in no order."""
+        stack: list[tuple[bytes, Directory]] = [(b"", self.root)]
+        while stack:
+            prefix, directory = stack.pop()
+            for name, ino in directory.entries.items():
+                node = self.nodes[ino]
+                if isinstance(node, File):
+                    yield prefix + name, node
+                elif isinstance(node, Directory):
+                    stack.append((prefix + name + b"/", node))
+        todo: list[tuple[list[bytes], Directory]] = [([], self.directory(KEYS_INO))]
+        while todo:
+            pieces, directory = todo.pop()
+            for name, ino in directory.entries.items():
+                node = self.nodes[ino]
+                if isinstance(node, Directory):
+                    todo.append(([*pieces, name], node))
+                elif isinstance(node, File) and (key := keys.decode([*pieces, name])) is not None:
+                    yield key, node
+
+    def missing(self, key: bytes) -> int:
+        """Return how many directories must come to be before `key` can stand."""
+        names = keys.split(key)
+        if names is None or len(names) == 1:
+            return 0
+        node: Node | None = self.root
+        for index, name in enumerate(names[:-1]):
+            node = self.child(node, name) if isinstance(node, Directory) else None
+            if not isinstance(node, Directory):
+                return len(names) - 1 - index
+        return 0
+
+    # -- changing: only the steps of `apply` call these ----------------------
+
+    def attach(self, node: Node, parent: Directory, name: bytes) -> None:
+        """Give `node` the free name `name` in `parent`."""
+        parent.entries[name] = node.ino
+        node.add_name(parent.ino, name)
+        if isinstance(node, Directory):
+            node.nlink = 1
+            parent.subdirs += 1
+        elif isinstance(node, File):
+            self.values += 1
+
+    def detach(self, parent: Directory, name: bytes) -> Node:
+        """Take the name `name` in `parent` from its node, and return that."""
+        node = self.nodes[parent.entries.pop(name)]
+        node.drop_name(parent.ino, name)
+        if isinstance(node, Directory):
+            parent.subdirs -= 1
+        elif isinstance(node, File):
+            self.values -= 1
+        return node
+
+    def drop(self, node: Node) -> None:
+        """Forget a node that has no name any more."""
+        if node.nlink == 0:
+            del self.nodes[node.ino]
+            self.detached.append(node)
+
+    def number(self, explicit: int | None, missing: int) -> int:
+        """Return the number of a new node, with `missing` directories made before it.
+
+        The directories take the numbers just below; see
+        docs/decisions/001-inode-numbers.md.
+        """
+        ino = self.next_ino + missing if explicit is None else explicit
+        self._next_implicit = ino - missing
+        self.next_ino = max(self.next_ino, ino + 1)
+        return ino
+
+    def prepare(self, key: bytes, time: int) -> tuple[Directory, bytes]:
+        """Make the directories where `key` will stand, and return its place.
+
+        What stands in the way of a directory goes aside.
+        """
+        names = keys.split(key)
+        if names is None:
+            return self._prepare_aside(key)
+        parent = self.root
+        for name in names[:-1]:
+            node = self.child(parent, name)
+            if not isinstance(node, Directory):
+                node = self._make_implicit(parent, name, time)
+            parent = node
+        ino = parent.entries.get(names[-1])
+        if ino is not None and isinstance(self.nodes[ino], Directory):
+            self._shadowed.add(key)
+            return self._prepare_aside(key)
+        return parent, names[-1]
+
+    def settle(self, path: bytes) -> None:
+        """Bring the key `path` back to its path, once no directory has that."""
+        if path not in self._shadowed or self.find_directory(path) is not None:
+            return
+        self._shadowed.discard(path)
+        node = self._take_aside(path)
+        if node is not None:
+            parent, name = self.prepare(path, node.ctime)
+            self.attach(node, parent, name)
+
+    def unshadow(self, key: bytes) -> None:
+        """Note that `key` stands aside no more."""
+        self._shadowed.discard(key)
+
+    def prune(self, directory: Directory) -> None:
+        """Remove `directory`, and its parents, as far as they are implicit and empty."""
+        while directory.implicit and not directory.entries:
+            key = None if self.is_aside(directory) else self.key_of(directory)
+            parent = self.directory(directory.parent)
+            self.drop(self.detach(parent, directory.name))
+            if key is not None:
+                self.settle(key)
+            directory = parent
+
+    def move_shadowed(self, old: bytes, new: bytes, *, exchange: bool) -> None:
+        """Rename the keys aside whose directory went from below `old` to below `new`."""
+        moves = {}
+        for key in self._shadowed:
+            if key.startswith(old + b"/"):
+                moves[key] = new + key[len(old) :]
+            elif exchange and key.startswith(new + b"/"):
+                moves[key] = old + key[len(new) :]
+        nodes = {target: self._take_aside(key) for key, target in moves.items()}
+        self._shadowed -= moves.keys()
+        for target, node in nodes.items():
+            if node is not None:
+                self._shadowed.add(target)
+                self.attach(node, *self._prepare_aside(target))
+
+    def make_piece(self, parent: Directory, name: bytes) -> Directory:
+        """Make a directory for a piece of a long key below `.kvfs/keys/`.
+
+        It is no part of the state: nothing of it is logged, and a replay makes
+        it again when a key needs it.
+        """
+        self._next_piece += 1
+        return self._directory(parent, name, self._next_piece, parent.ctime)
+
+    def _prepare_aside(self, key: bytes) -> tuple[Directory, bytes]:
+        pieces = keys.encode(key)
+        parent = self.directory(KEYS_INO)
+        for piece in pieces[:-1]:
+            node = self.child(parent, piece)
+            parent = node if isinstance(node, Directory) else self.make_piece(parent, piece)
+        return parent, pieces[-1]
+
+    def _take_aside(self, key: bytes) -> Node | None:
+        pieces = keys.encode(key)
+        parent: Node | None = self.nodes[KEYS_INO]
+        for piece in pieces[:-1]:
+            parent = self.child(parent, piece) if isinstance(parent, Directory) else None
+        if not isinstance(parent, Directory) or pieces[-1] not in parent.entries:
+            return None
+        node = self.detach(parent, pieces[-1])
+        self.prune(parent)
+        return node
+
+    def _make_implicit(self, parent: Directory, name: bytes, time: int) -> Directory:
+        displaced = self.detach(parent, name) if name in parent.entries else None
+        ino = self._next_implicit
+        self._next_implicit += 1
+        if ino in self.nodes:
+            raise inconsistent("an inode number is taken, for a directory", name)
+        directory = self._directory(parent, name, ino, time)
+        if displaced is not None:
+            key = self.key_of(directory)
+            self._shadowed.add(key)
+            self.attach(displaced, *self._prepare_aside(key))
+        return directory
+
+    def _directory(self, parent: Directory, name: bytes, ino: int, time: int) -> Directory:
+        directory = Directory(ino, 0o755, self.uid, self.gid)
+        directory.implicit = True
+        directory.atime = directory.mtime = directory.ctime = time
+        self.nodes[ino] = directory
+        self.attach(directory, parent, name)
+        parent.mtime = parent.ctime = max(parent.ctime, time)
+        return directory
