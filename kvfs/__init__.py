@@ -1,11 +1,11 @@
 """kvfs: a key-value store that is a directory.
 
-    >>> import kvfs, tempfile
-    >>> store = kvfs.open(tempfile.mkdtemp() + "/store")
-    >>> store.put("greeting", "hello")
-    >>> store.get("greeting")
-    b'hello'
-    >>> store.close()
+>>> import kvfs, tempfile
+>>> store = kvfs.open(tempfile.mkdtemp() + "/store")
+>>> store.put("greeting", "hello")
+>>> store.get("greeting")
+b'hello'
+>>> store.close()
 """
 
 from kvfs.errors import (

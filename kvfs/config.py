@@ -39,7 +39,7 @@ def make(form: str, max_segment_size: int, created: int) -> Config:
 
     Raises `ConfigError` for a format or a size that cannot be.
     """
-    return _checked(Config(form, max_segment_size, secrets.token_bytes(_ID_BYTES), created))
+    return _checked(Config(form, int(max_segment_size), secrets.token_bytes(_ID_BYTES), created))
 
 
 def dump(config: Config) -> bytes:

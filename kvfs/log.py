@@ -56,6 +56,7 @@ class Log:
         self._marked_clean = False
         self.sequence = 0
         self.synced = 0
+        self.end = LogEnd(0, 0, 0)
         self.max_record = config.max_segment_size - self.codec.header_size
 
     def replay(self) -> Iterator[tuple[Record, Location]]:
@@ -66,7 +67,7 @@ class Log:
         """
         replay = Replay(self._disk, self._paths, self._config)
         yield from replay.records()
-        end = replay.end
+        self.end = end = replay.end
         self.sequence = self.synced = end.sequence
         if self._writable:
             replay.cut_tail()

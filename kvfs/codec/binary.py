@@ -34,8 +34,7 @@ _SUMMED = 4  # the CRC covers a record from here on
 _MARK_AT = 8
 _U16 = struct.Struct("<H")
 _U64 = struct.Struct("<Q")
-assert _SEGMENT.size == 64
-assert _RECORD.size == 20
+assert (_SEGMENT.size, _RECORD.size) == (64, 20)
 
 _MORE = 0x01
 _ATTRS = 0x02

@@ -48,7 +48,12 @@ LAYOUTS = (
     Layout(records.Mknod, 7, b"N", (_KEY, ("mode", _N), ("rdev", _N)), (), attrs=True),
     Layout(records.Link, 8, b"L", (_KEY, _NEW), (), attrs=False),
     Layout(
-        records.Rename, 9, b"R", (_KEY, _NEW), ("directory", "new_directory", "exchange"), attrs=False
+        records.Rename,
+        9,
+        b"R",
+        (_KEY, _NEW),
+        ("directory", "new_directory", "exchange"),
+        attrs=False,
     ),
     Layout(records.Setattr, 10, b"A", (_KEY,), ("directory",), attrs=True),
     Layout(records.Setxattr, 11, b"X", (_KEY, _NAME, ("value", _D)), ("directory",), attrs=False),

@@ -50,15 +50,15 @@ class TextCodec:
         """Make a codec whose records are all of `time` (nanoseconds since 1970)."""
         self._time = time
 
-    def header(self, header: SegmentHeader) -> bytes:  # noqa: ARG002 - a text segment has none
+    def header(self, header: SegmentHeader) -> bytes:
         """Return nothing: the segments hold records and not one byte more."""
         return b""
 
-    def parse_header(self, data: bytes) -> SegmentHeader | None:  # noqa: ARG002 - as above
+    def parse_header(self, data: bytes) -> SegmentHeader | None:
         """Return None: there is no header."""
         return None
 
-    def encode(self, record: Record, *, more: bool = False) -> bytes:  # noqa: ARG002 - no batches
+    def encode(self, record: Record, *, more: bool = False) -> bytes:
         """Return the line of `record`, with its newline."""
         layout = BY_TYPE[type(record)]
         fields: list[bytes] = []
@@ -93,7 +93,9 @@ class TextCodec:
             end = data.find(b"\n", offset)
             if end < 0:
                 raise BadRecordError(offset, "the line is cut short")
-            yield Scanned(self._parse(data[offset:end], offset), offset, end + 1 - offset, more=False)
+            yield Scanned(
+                self._parse(data[offset:end], offset), offset, end + 1 - offset, more=False
+            )
             offset = end + 1
 
     def resync(self, data: bytes, offset: int) -> int | None:

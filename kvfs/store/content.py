@@ -184,6 +184,12 @@ class Content:
         if first:
             raise first
 
+    def commit_runs(self) -> None:
+        """Log what has been added to files in place; what replaces a file waits for its end."""
+        for pending in list(self._pending.values()):
+            if not pending.replaced:
+                self._log_run(pending)
+
     def before_unlink(self, node: File, *, open: bool = False) -> bool:  # noqa: A002 - the word for it
         """Prepare for `node` to lose a name; tell whether the log knows the name.
 
@@ -264,7 +270,11 @@ class Content:
     def _attrs(self, pending: Pending, time: int) -> Attrs:
         """Return what a replay of the put would not find out by itself."""
         node, table = pending.node, self._core.table
-        mtime = node.mtime if pending.touched is None or "mtime" in pending.explicit else pending.touched
+        mtime = (
+            node.mtime
+            if pending.touched is None or "mtime" in pending.explicit
+            else pending.touched
+        )
         values: dict[str, int | None] = {"mtime": mtime if mtime != time else None}
         if pending.created:
             mode = node.mode & 0o7777

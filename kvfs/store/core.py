@@ -41,7 +41,9 @@ class Core:
         self.closed = False
         owner = disk.stat(path)
         self.table = Table(owner.st_uid, owner.st_gid, config.created)
-        paths = LogPaths(*(os.path.join(path, name) for name in ("segments", "quarantine", "clean")))
+        paths = LogPaths(
+            *(os.path.join(path, name) for name in ("segments", "quarantine", "clean"))
+        )
         self.log = Log(disk, paths, config, writable=writable)
         self._flock = Lock(disk, path)
         self._last_time = 0

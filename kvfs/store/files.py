@@ -29,8 +29,14 @@ from kvfs.records import (
     Setxattr,
     Symlink,
 )
-from kvfs.table import Directory, File, Node, Special
-from kvfs.table.table import DEFAULT_DIRECTORY_MODE, DEFAULT_MODE, remove_xattr, set_attrs, set_xattr
+from kvfs.table import ROOT_INO, Directory, File, Node, Special
+from kvfs.table.table import (
+    DEFAULT_DIRECTORY_MODE,
+    DEFAULT_MODE,
+    remove_xattr,
+    set_attrs,
+    set_xattr,
+)
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +48,8 @@ RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 _MAX_TARGET = 4095
 _SYMLINK_MODE = 0o777
+_NAMESPACES = (b"user.", b"trusted.", b"security.")
+_MAX_XATTR = 65_536
 
 
 class Owner(NamedTuple):
@@ -106,6 +114,11 @@ class Files:
             raise PosixError(errno.ENOTDIR)
         return node
 
+    def parent(self, directory: Directory) -> Directory:
+        """Return the directory above; of the root, and of one that is gone, the root."""
+        above = self._table.node(directory.parent)
+        return above if isinstance(above, Directory) else self._table.root
+
     def lookup(self, parent: int, name: bytes) -> Node | None:
         """Return what `name` in the directory `parent` names, if anything."""
         if len(name) > keys.MAX_NAME:
@@ -115,6 +128,22 @@ class Files:
     def is_aside(self, directory: Directory) -> bool:
         """Tell whether `directory` is `.kvfs` or below it."""
         return directory.nlink > 0 and self._table.is_aside(directory)
+
+    def names(self, directory: Directory) -> list[bytes]:
+        """Return the names in `directory`, in the order in which they came."""
+        return list(directory.entries)
+
+    def paths(self, node: File) -> list[bytes]:
+        """Return the paths of `node` from the root of the mount."""
+        paths = []
+        for parent, name in node.names():
+            names = [name]
+            while parent != ROOT_INO:
+                above = self.directory(parent)
+                parent = above.parent  # noqa: PLW2901 - walking up
+                names.append(above.name)
+            paths.append(b"/".join(reversed(names)))
+        return paths
 
     def path_of(self, parent: Directory, name: bytes) -> list[tuple[int, bytes]]:
         """Return the (directory, name) pairs on the way to the path of a key aside."""
@@ -143,7 +172,17 @@ class Files:
                 mtime = mtime if "mtime" in pending.explicit else pending.touched
         rdev = node.rdev if isinstance(node, Special) else 0
         return Stat(
-            node.ino, node.mode, nlink, node.uid, node.gid, rdev, size, blocks, node.atime, mtime, ctime
+            node.ino,
+            node.mode,
+            nlink,
+            node.uid,
+            node.gid,
+            rdev,
+            size,
+            blocks,
+            node.atime,
+            mtime,
+            ctime,
         )
 
     def statvfs(self) -> tuple[os.statvfs_result, int]:
@@ -208,7 +247,11 @@ class Files:
     def mkdir(self, parent: int, name: bytes, owner: Owner) -> Directory:
         """Make a directory."""
         directory = self.directory(parent)
-        if keys.is_piece(name) and self.is_aside(directory) and directory is not self._table.control:
+        if (
+            keys.is_piece(name)
+            and self.is_aside(directory)
+            and directory is not self._table.control
+        ):
             self._refuse_taken(directory, name)
             return self._table.make_piece(directory, name)
         directory, key = self._new(parent, name)
@@ -341,7 +384,14 @@ class Files:
             }
 
     def setxattr(self, node: Node, name: bytes, value: bytes) -> None:
-        """Set an extended attribute."""
+        """Set an extended attribute; those of the system, such as ACLs, are not supported.
+
+        Raises `PosixError` EOPNOTSUPP, or E2BIG for a value over 64 KiB.
+        """
+        if not name.startswith(_NAMESPACES):
+            raise PosixError(errno.EOPNOTSUPP)
+        if len(value) > _MAX_XATTR:
+            raise PosixError(errno.E2BIG)
         record = Setxattr(b"", name, value, time=self._core.now())
         self._change(node, record, set_xattr)
 
@@ -418,22 +468,24 @@ class Files:
         if parent.nlink == 0:
             raise PosixError(errno.ENOENT)
         if isinstance(node, Directory):
-            if self.is_aside(parent):
-                raise PosixError(errno.EPERM)
-            above = parent
-            while above is not self._table.root:
-                if above is node:
-                    raise PosixError(errno.EINVAL)
-                above = self._table.directory(above.parent)
+            self._check_not_into_itself(node, parent)
         if target is None or exchange:
             return
-        if isinstance(target, Directory):
-            if not isinstance(node, Directory):
-                raise PosixError(errno.EISDIR)
-            if target.entries:
-                raise PosixError(errno.ENOTEMPTY)
-        elif isinstance(node, Directory):
+        if isinstance(node, Directory) and not isinstance(target, Directory):
             raise PosixError(errno.ENOTDIR)
+        if isinstance(target, Directory) and not isinstance(node, Directory):
+            raise PosixError(errno.EISDIR)
+        if isinstance(target, Directory) and target.entries:
+            raise PosixError(errno.ENOTEMPTY)
+
+    def _check_not_into_itself(self, node: Directory, parent: Directory) -> None:
+        if self.is_aside(parent):
+            raise PosixError(errno.EPERM)
+        above = parent
+        while above is not self._table.root:
+            if above is node:
+                raise PosixError(errno.EINVAL)
+            above = self._table.directory(above.parent)
 
     def _made(self, record: Any) -> Node:
         self._core.create(record)

@@ -167,6 +167,24 @@ class Store:
             self._content.commit_all()
         self._core.log.sync()
 
+    @property
+    def position(self) -> int:
+        """How many records the log has."""
+        return self._core.log.sequence
+
+    @property
+    def synced(self) -> int:
+        """How many records of the log survive a power cut."""
+        return self._core.log.synced
+
+    def sync_log(self) -> None:
+        """Bring what is logged to stable storage; may run in another thread."""
+        self._core.log.sync()
+
+    def check_writable(self) -> None:
+        """Raise what keeps the store from being written to, if anything does."""
+        self._core.check(write=True)
+
     def close(self) -> None:
         """Sync and close; nothing if closed already."""
         with self._core.lock:

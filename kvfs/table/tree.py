@@ -50,11 +50,11 @@ class Tree:
         for ino in (ROOT_INO, CONTROL_INO, KEYS_INO):
             node = Directory(ino, 0o755, uid, gid)
             node.atime = node.mtime = node.ctime = created
-            node.nlink = 1
             self.nodes[ino] = node
         self.root = self.directory(ROOT_INO)
+        self.root.add_name(ROOT_INO, b"")
         self.control = self.directory(CONTROL_INO)
-        self.control.parent = ROOT_INO
+        self.control.add_name(ROOT_INO, keys.CONTROL)
         self.attach(self.directory(KEYS_INO), self.control, b"keys")
 
     # -- looking -----------------------------------------------------------

@@ -1,0 +1,136 @@
+"""A store as the command line reaches it, mounted or not.
+
+Reading verbs read the log, which needs no lock. Writing verbs write it too,
+but where the store is mounted they go through the mount, since a store has
+one writer.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from kvfs import keys, mounts
+from kvfs.disk import Disk
+from kvfs.errors import KvfsError
+from kvfs.store import holder_of, open_store
+from kvfs.store.kv import read_config
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvfs.store import Store
+
+_NOT_HERE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EPERM, errno.ENXIO)
+_WAIT = 10.0  # seconds for another short command to finish
+
+
+class Writer(Protocol):
+    """What the writing verbs need."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of `key`."""
+
+    def delete(self, key: bytes) -> bool:
+        """Remove `key` and tell whether it was there."""
+
+
+class MountedStore:
+    """A store behind its mount: keys are written as files."""
+
+    def __init__(self, mountpoint: str) -> None:
+        """Write below `mountpoint`."""
+        self._mountpoint = mountpoint
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set the value of `key` at its path, or aside where a directory or file is in the way."""
+        keys.check(key)
+        names = keys.split(key)
+        if names is not None:
+            try:
+                self._write(names, value)
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
+            else:
+                return
+        self._write([keys.CONTROL, b"keys", *keys.encode(key)], value)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove the file of `key`."""
+        names = keys.split(key)
+        if names is not None and self._unlink(names):
+            return True
+        return self._unlink([keys.CONTROL, b"keys", *keys.encode(key)])
+
+    def _write(self, names: list[bytes], value: bytes) -> None:
+        with self._parent(names, create=True) as directory:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+            fd = os.open(names[-1], flags, 0o644, dir_fd=directory)
+            try:
+                view = memoryview(value)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+
+    def _unlink(self, names: list[bytes]) -> bool:
+        try:
+            with self._parent(names, create=False) as directory:
+                os.unlink(names[-1], dir_fd=directory)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, *_NOT_HERE):
+                return False
+            raise
+        return True
+
+    @contextmanager
+    def _parent(self, names: list[bytes], *, create: bool) -> Iterator[int]:
+        """Open the directory of the last of `names`, following no symbolic link."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+        directory = os.open(self._mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for name in names[:-1]:
+                try:
+                    below = os.open(name, flags, dir_fd=directory)
+                except FileNotFoundError:
+                    if not create:
+                        raise
+                    os.mkdir(name, dir_fd=directory)
+                    below = os.open(name, flags, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            yield directory
+        finally:
+            os.close(directory)
+
+
+def reader(path: str) -> Store:
+    """Open the store at `path` for reading, beside whoever writes it."""
+    return open_store(path, read_only=True, create=False)
+
+
+@contextmanager
+def writer(path: str) -> Iterator[Writer]:
+    """Open the store at `path` for writing, through its mount if it has one.
+
+    Waits a little for another command to finish. Raises `StoreLockedError`.
+    """
+    disk = Disk()
+    path = os.path.abspath(path)
+    read_config(path, disk)
+    holder = holder_of(disk, path)
+    mount = mounts.find(holder.mountpoint) if holder and holder.mountpoint else None
+    if mount and os.path.realpath(mount.store) == os.path.realpath(path):
+        try:
+            yield MountedStore(mount.mountpoint)
+        except OSError as error:
+            if isinstance(error, KvfsError):
+                raise
+            message = f"through the mount at {mount.mountpoint}: {error.strerror}"
+            raise KvfsError(message, error.errno) from error
+        return
+    with open_store(path, create=False, wait=_WAIT) as store:
+        yield store

@@ -1,0 +1,54 @@
+"""The types of arguments: byte strings and sizes."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+import click
+
+_SIZE = re.compile(r"([0-9]+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+
+
+class ByteSize(int):
+    """A number of bytes that shows itself as people write it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        """Return for example 64MiB."""
+        for unit, power in reversed(_UNITS.items()):
+            if power and self and self % 1024**power == 0:
+                return f"{int(self) // 1024**power}{unit.upper()}iB"
+        return f"{int(self)}B"
+
+
+class _SizeType(click.ParamType[int]):
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> ByteSize:
+        if isinstance(value, int):
+            return ByteSize(value)
+        match = _SIZE.fullmatch(value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no size; write for example 65536, 64KiB or 64MiB", param, ctx)
+        return ByteSize(int(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
+
+
+class _BytesType(click.ParamType[bytes]):
+    name = "bytes"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> bytes:
+        return value if isinstance(value, bytes) else os.fsencode(value)
+
+
+SIZE = _SizeType()
+"""A size in bytes: `65536`, `64KiB`, `64MiB`; units are powers of 1024."""
+KEY = _BytesType()
+"""A key or a value: the bytes as the shell gave them."""

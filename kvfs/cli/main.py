@@ -1,0 +1,218 @@
+"""The command `kvfs` and its verbs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from kvfs import __version__, init
+from kvfs.cli.access import reader, writer
+from kvfs.cli.arguments import KEY, SIZE, ByteSize
+from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
+from kvfs.errors import KvfsError
+
+if TYPE_CHECKING:
+    from kvfs.daemon import MountOptions
+
+_STORE = click.Path(path_type=str)
+_PASSED_ON = frozenset(
+    {"allow_other", "allow_root", "noatime", "nodev", "nosuid", "noexec", "exec", "suid", "dev"}
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="kvfs")
+def cli() -> None:
+    """Keep a key-value store in a directory, and mount it as files."""
+
+
+@cli.command("init")
+@click.argument("store", type=_STORE)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="binary", show_default=True)
+@click.option(
+    "--max-segment-size",
+    type=SIZE,
+    default=ByteSize(DEFAULT_SEGMENT_SIZE),
+    show_default=True,
+    help="Size at which a segment is closed, such as 64MiB.",
+)
+def init_command(store: str, form: str, max_segment_size: int) -> None:
+    """Make a new store in a new or empty directory."""
+    init(store, format=form, max_segment_size=max_segment_size)
+
+
+@cli.command()
+@click.argument("store", type=_STORE)
+@click.argument("mountpoint", type=click.Path(path_type=str))
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
+@click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
+@click.option("--read-only", is_flag=True, help="Allow no changes.")
+@click.option(
+    "--durability",
+    type=click.Choice(["fsync", "always"]),
+    default="fsync",
+    show_default=True,
+    help="What waits for the disk: fsync(2) alone, or every close(2) as well.",
+)
+def mount(
+    store: str,
+    mountpoint: str,
+    foreground: bool,  # noqa: FBT001 - click's
+    options: tuple[str, ...],
+    read_only: bool,  # noqa: FBT001 - click's
+    durability: str,
+) -> None:
+    """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
+    from kvfs import daemon
+
+    chosen = _mount_options(options, read_only=read_only, durability=durability)
+    if foreground:
+        daemon.run(store, mountpoint, chosen)
+    else:
+        daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen)
+
+
+@cli.command()
+@click.argument("mountpoint", type=click.Path(path_type=str))
+def unmount(mountpoint: str) -> None:
+    """End the mount at MOUNTPOINT; returns once everything is synced."""
+    from kvfs import daemon
+    from kvfs.disk import Disk
+
+    daemon.unmount(mountpoint, Disk())
+
+
+@cli.command()
+@click.argument("store", type=_STORE)
+@click.argument("key", type=KEY)
+@click.argument("value", type=KEY, required=False)
+def put(store: str, key: bytes, value: bytes | None) -> None:
+    """Set KEY to VALUE, or to what comes on standard input."""
+    with writer(store) as target:
+        target.put(key, sys.stdin.buffer.read() if value is None else value)
+
+
+@cli.command()
+@click.argument("store", type=_STORE)
+@click.argument("key", type=KEY)
+def get(store: str, key: bytes) -> None:
+    """Write the value of KEY to standard output, byte for byte."""
+    with reader(store) as source:
+        value = source.get(key)
+    if value is None:
+        _no_key(key)
+    sys.stdout.buffer.write(value)
+
+
+@cli.command()
+@click.argument("store", type=_STORE)
+@click.argument("key", type=KEY)
+def delete(store: str, key: bytes) -> None:
+    """Remove KEY; fails if it is not there."""
+    with writer(store) as target:
+        found = target.delete(key)
+    if not found:
+        _no_key(key)
+
+
+@cli.command("list")
+@click.argument("store", type=_STORE)
+@click.argument("prefix", type=KEY, default=b"")
+@click.option("-0", "--null", is_flag=True, help="End each key with a NUL, not with a newline.")
+def list_command(store: str, prefix: bytes, null: bool) -> None:  # noqa: FBT001 - click's
+    """List the keys that start with PREFIX, sorted."""
+    end = b"\0" if null else b"\n"
+    with reader(store) as source:
+        for key in source.keys(prefix):
+            sys.stdout.buffer.write(key + end)
+
+
+@cli.command("export")
+@click.argument("store", type=_STORE)
+@click.argument("file", type=click.Path(allow_dash=True, path_type=str))
+def export_command(store: str, file: str) -> None:
+    """Write every key and value to the JSON Lines FILE; - is standard output."""
+    from kvfs.cli.transfer import export_lines
+
+    with reader(store) as source:
+        export_lines(source, file)
+
+
+@cli.command("import")
+@click.argument("store", type=_STORE)
+@click.argument("file", type=click.Path(allow_dash=True, path_type=str))
+def import_command(store: str, file: str) -> None:
+    """Put every key of the JSON Lines FILE, as export writes it; - is standard input."""
+    from kvfs.cli.transfer import import_lines
+
+    with writer(store) as target:
+        import_lines(target, file)
+
+
+@cli.command()
+@click.argument("store", type=_STORE)
+def check(store: str) -> None:
+    """Read and verify everything; exit with 1 if anything is damaged."""
+    from kvfs.cli.report import show_check
+
+    if not show_check(store):
+        sys.exit(1)
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with its status."""
+    try:
+        cli.main(standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        where = f"; see: {context.command_path} --help" if context else ""
+        _fail(error.format_message() + where, error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 128 + signal.SIGINT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
+    except KvfsError as error:
+        _fail(str(error), 1)
+    except OSError as error:
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}", 1)
+    except ImportError as error:
+        _fail(f"kvfs is not installed completely ({error}); run: ./mount.sh --setup", 1)
+    sys.exit(0)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    line = " ".join(message.split())
+    sys.stderr.write(f"kvfs: {line}\n")
+    sys.exit(status)
+
+
+def _no_key(key: bytes) -> NoReturn:
+    shown = key.decode(errors="backslashreplace")
+    _fail(f"no key {shown!r}", 1)
+
+
+def _mount_options(options: tuple[str, ...], *, read_only: bool, durability: str) -> MountOptions:
+    from kvfs.daemon import MountOptions
+
+    passed = []
+    for option in ",".join(options).split(","):
+        if option in {"", "rw"}:
+            continue
+        if option == "ro":
+            read_only = True
+        elif option in _PASSED_ON:
+            passed.append(option)
+        else:
+            known = ", ".join(sorted({"ro", "rw", *_PASSED_ON}))
+            message = f"unknown mount option {option!r}; known are {known}"
+            raise click.UsageError(message)
+    return MountOptions(read_only=read_only, durability=durability, options=tuple(passed))

@@ -1,0 +1,248 @@
+"""The life of a mount: from the lock of the store to the last sync.
+
+`run` serves in this process until the mount ends; `start` does it in a new
+process and returns once the mount answers.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from kvfs import mounts
+from kvfs.errors import KvfsError, MountError
+from kvfs.store import holder_of, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvfs.disk import Disk
+    from kvfs.store import Store
+
+LOG = "daemon.log"
+_DYING = 30.0  # seconds for a daemon whose mount is gone to finish
+_STEP = 0.01
+_log = logging.getLogger(__name__)
+
+
+class MountOptions(NamedTuple):
+    """How to mount: `durability` is "fsync" or "always", `options` go to FUSE as they are."""
+
+    read_only: bool = False
+    durability: str = "fsync"
+    options: tuple[str, ...] = ()
+
+
+def check(mountpoint: str) -> None:
+    """Raise `MountError` if nothing can be mounted at `mountpoint`; clear a stale mount."""
+    if not os.path.exists("/dev/fuse"):
+        raise MountError("there is no /dev/fuse here: load the kernel module with: modprobe fuse")
+    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
+        raise MountError("fusermount3 is not installed; install the package fuse3")
+    if mounts.is_stale(mountpoint):
+        mounts.unmount(mountpoint, lazy=True)
+    try:
+        names = os.listdir(mountpoint)
+    except FileNotFoundError:
+        message = f"mountpoint {mountpoint} does not exist; make it with: mkdir -p {mountpoint}"
+        raise MountError(message, errno.ENOENT) from None
+    except NotADirectoryError:
+        message = f"mountpoint {mountpoint} is not a directory"
+        raise MountError(message, errno.ENOTDIR) from None
+    mount = mounts.find(mountpoint)
+    if mount:
+        message = f"{mountpoint} has the store {mount.store} mounted already"
+        raise MountError(message, errno.EBUSY)
+    if names:
+        message = f"mountpoint {mountpoint} is not empty"
+        raise MountError(message, errno.ENOTEMPTY)
+
+
+def start(store: str, mountpoint: str, options: MountOptions) -> int:
+    """Mount `store` at `mountpoint` from a new process and return its pid.
+
+    Returns once the mount answers. Raises `MountError` with what the daemon
+    says if it does not come up.
+    """
+    check(mountpoint)
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reading)
+        _background(store, mountpoint, options, writing)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as pipe:
+        answer = pipe.read().decode(errors="replace")
+    if not answer.startswith("ready "):
+        os.waitpid(pid, 0)
+        raise MountError(answer or f"the daemon died; see {os.path.join(store, LOG)}")
+    os.waitpid(pid, 0)
+    os.statvfs(mountpoint)
+    return int(answer.split()[1])
+
+
+def run(
+    store: str, mountpoint: str, options: MountOptions, ready: Callable[[], object] | None = None
+) -> None:
+    """Serve `store` at `mountpoint` until it is unmounted or a signal says to end.
+
+    `ready` is called once the mount is there. Raises `MountError` or what the
+    store says.
+    """
+    import trio
+
+    check(mountpoint)
+    opened = open_store(
+        store,
+        create=False,
+        read_only=options.read_only,
+        mountpoint=os.path.realpath(mountpoint),
+        wait=_patience(store),
+    )
+    try:
+        trio.run(_serve, opened, mountpoint, options, ready)
+    finally:
+        opened.close()
+
+
+def unmount(mountpoint: str, disk: Disk) -> None:
+    """End the mount at `mountpoint` and return once its daemon has let go of the store.
+
+    Raises `MountError`.
+    """
+    mount = mounts.find(mountpoint)
+    if mount is None:
+        message = f"no kvfs store is mounted at {mountpoint}"
+        raise MountError(message, errno.EINVAL)
+    holder = holder_of(disk, mount.store)
+    stale = mounts.is_stale(mountpoint)
+    mounts.unmount(mountpoint, lazy=stale)
+    if holder is None or stale or holder.mountpoint != mount.mountpoint:
+        return
+    deadline = time.monotonic() + _DYING
+    while holder_of(disk, mount.store) == holder:
+        if time.monotonic() > deadline:
+            message = f"unmounted, but daemon {holder.pid} has not finished yet"
+            raise MountError(message, errno.EBUSY)
+        time.sleep(_STEP)
+
+
+async def _serve(
+    store: Store, mountpoint: str, options: MountOptions, ready: Callable[[], object] | None
+) -> None:
+    import pyfuse3
+    import trio
+
+    from kvfs.filesystem import Filesystem, Syncer
+
+    syncer = Syncer(store)
+    where = os.path.realpath(mountpoint)
+    filesystem = Filesystem(store, syncer, where, always=options.durability == "always")
+    fuse_options = {
+        "default_permissions",
+        f"fsname={mounts.fsname(store.path)}",
+        "subtype=kvfs",
+        *options.options,
+        *(["ro"] if options.read_only else []),
+    }
+    try:
+        pyfuse3.init(filesystem, where, fuse_options)
+    except RuntimeError as error:
+        message = f"cannot mount at {mountpoint}: {error}"
+        raise MountError(message) from None
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_end_on_signal)
+            if not options.read_only:
+                nursery.start_soon(syncer.run)
+            if ready:
+                ready()
+            await pyfuse3.main()
+            nursery.cancel_scope.cancel()
+    finally:
+        pyfuse3.close(unmount=True)
+
+
+async def _end_on_signal(task_status: object) -> None:
+    import pyfuse3
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        task_status.started()  # type: ignore[attr-defined]
+        async for number in signals:
+            _log.info("ending on signal %d", number)
+            pyfuse3.terminate()
+            return
+
+
+def _patience(store: str) -> float:
+    """Return how long to wait for the lock: only for a daemon that is on its way out."""
+    from kvfs.disk import Disk
+
+    holder = holder_of(Disk(), store) if os.path.isdir(store) else None
+    if holder is None or holder.mountpoint is None:
+        return 0.0
+    mount = mounts.find(holder.mountpoint)
+    gone = mount is None or mount.store != os.path.abspath(store)
+    return _DYING if gone else 0.0
+
+
+def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -> NoReturn:
+    """Become a daemon and serve; tell `pipe` that it is ready, or why it is not."""
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    status = 1
+    told = False
+
+    def tell(message: str) -> None:
+        nonlocal told
+        told = True
+        os.write(pipe, message.encode())
+        os.close(pipe)
+
+    def ready() -> None:
+        _detach(store)
+        tell(f"ready {os.getpid()}")
+
+    try:
+        run(store, mountpoint, options, ready)
+        status = 0
+    except BaseException as error:  # noqa: BLE001 - told to whom it concerns, then the process ends
+        if not told:
+            tell(str(error) if isinstance(error, KvfsError) else f"the daemon failed: {error!r}")
+        elif isinstance(error, KvfsError):
+            _log.error("%s", error)
+        else:
+            _log.exception("the daemon failed")
+    finally:
+        with suppress(Exception):
+            logging.shutdown()
+        os._exit(status)
+
+
+def _detach(store: str) -> None:
+    """Let go of the terminal and of the working directory; log to a file in the store."""
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(os.path.join(store, LOG), flags, 0o600)
+    stream = os.fdopen(fd, "a", encoding="utf-8")
+    logging.basicConfig(
+        stream=stream,
+        level=logging.INFO,
+        format="%(asctime)s kvfs[%(process)d] %(message)s",
+        force=True,
+    )
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
+    _log.info("mounted")

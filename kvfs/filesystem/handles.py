@@ -1,0 +1,93 @@
+"""What is open: files by handle, and directories being listed."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pyfuse3
+
+if TYPE_CHECKING:
+    from kvfs.store import Files
+    from kvfs.table import Directory, File
+
+
+class Handle:
+    """One open(2) of a file.
+
+    `opener` is the process that opened it; `written` whether anything has
+    been written through it.
+    """
+
+    __slots__ = ("node", "opener", "writable", "written")
+
+    def __init__(self, node: File, *, writable: bool, opener: int) -> None:
+        """Make a handle nothing has been written through."""
+        self.node = node
+        self.writable = writable
+        self.opener = opener
+        self.written = False
+
+
+class Handles:
+    """The open files, by the number that FUSE knows them by."""
+
+    def __init__(self, mountpoint: str) -> None:
+        """Keep the handles of the mount at `mountpoint`."""
+        self._mountpoint = os.fsencode(mountpoint)
+        self._handles: dict[int, Handle] = {}
+        self._next = 1
+
+    def add(self, handle: Handle) -> pyfuse3.FileHandleT:
+        """Keep `handle` and return its number."""
+        number = self._next
+        self._next += 1
+        self._handles[number] = handle
+        return pyfuse3.FileHandleT(number)
+
+    def __getitem__(self, number: int) -> Handle:
+        """Return the handle `number`."""
+        return self._handles[number]
+
+    def close(self, number: int) -> Handle:
+        """Forget the handle `number` and return it."""
+        return self._handles.pop(number)
+
+    def opener_has_it(self, handle: Handle, files: Files) -> bool:
+        """Tell whether the process that opened `handle` has its file open still.
+
+        A close takes the descriptor from the process before it reaches us, so
+        what is found belongs to another descriptor.
+        """
+        directory = f"/proc/{handle.opener}/fd"
+        wanted = {os.path.join(self._mountpoint, path) for path in files.paths(handle.node)}
+        try:
+            for name in os.listdir(directory):
+                try:
+                    target = os.readlink(os.fsencode(f"{directory}/{name}"))
+                except FileNotFoundError:
+                    continue
+                if target in wanted:
+                    return True
+        except OSError:
+            return False
+        return False
+
+
+class Listing:
+    """A directory being listed: a snapshot of its names, taken at its start.
+
+    Positions in the snapshot stay what they are however the directory
+    changes; names that are gone by then are passed over.
+    """
+
+    __slots__ = ("directory", "names")
+
+    def __init__(self, directory: Directory) -> None:
+        """Prepare to list `directory`."""
+        self.directory = directory
+        self.names: list[bytes] = []
+
+    def take(self, files: Files) -> None:
+        """Take the snapshot."""
+        self.names = [b".", b"..", *files.names(self.directory)]

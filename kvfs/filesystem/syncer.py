@@ -1,0 +1,55 @@
+"""One fsync for all who wait: group commit, off the event loop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+
+from kvfs.errors import KvfsError
+
+if TYPE_CHECKING:
+    from kvfs.store import Store
+
+_log = logging.getLogger(__name__)
+_INTERVAL = 1.0  # seconds between syncs in the background
+
+
+class Syncer:
+    """Brings what is logged to stable storage, in a thread, once for all callers."""
+
+    def __init__(self, store: Store) -> None:
+        """Sync the log of `store`."""
+        self._store = store
+        self._running: trio.Event | None = None
+
+    async def sync(self) -> None:
+        """Return once everything logged before the call survives a power cut.
+
+        Raises `StoreFailedError`.
+        """
+        store = self._store
+        target = store.position
+        while store.synced < target:
+            if self._running:
+                await self._running.wait()
+                continue
+            self._running = trio.Event()
+            try:
+                await trio.to_thread.run_sync(store.sync_log)
+            finally:
+                self._running.set()
+                self._running = None
+        store.check_writable()
+
+    async def run(self) -> None:
+        """Sync every second what has been logged meanwhile, until the first failure."""
+        try:
+            while True:
+                await trio.sleep(_INTERVAL)
+                self._store.files.content.commit_runs()
+                if self._store.synced < self._store.position:
+                    await self.sync()
+        except KvfsError as error:
+            _log.error("background sync stopped: %s", error)

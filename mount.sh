@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Install what kvfs needs, make a store, mount it.
+#
+#   ./mount.sh [STORE] [MOUNTPOINT]   defaults: ./kvfs-store ./kvfs-mount
+#   ./mount.sh --setup                install only
+#
+# What is there already is left alone, so a second call is fast.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=$here/.venv
+
+say() { printf 'kvfs: %s\n' "$*" >&2; }
+fail() { say "$*"; exit 1; }
+
+# The packages that are missing, by the names of this machine's package manager.
+missing_packages() {
+    local manager=$1 missing=()
+    command -v fusermount3 >/dev/null || missing+=(fuse3)
+    if ! command -v pkg-config >/dev/null; then
+        case $manager in dnf | zypper) missing+=(pkgconf-pkg-config) ;; pacman | apk) missing+=(pkgconf) ;; *) missing+=(pkg-config) ;; esac
+    fi
+    if ! command -v pkg-config >/dev/null || ! pkg-config --exists fuse3; then
+        case $manager in apt-get) missing+=(libfuse3-dev) ;; dnf | zypper) missing+=(fuse3-devel) ;; apk) missing+=(fuse3-dev) ;; esac
+    fi
+    command -v cc >/dev/null || command -v gcc >/dev/null || missing+=(gcc)
+    if [ "$manager" = apt-get ] && ! command -v cc >/dev/null; then missing+=(libc6-dev); fi
+    if ! has_headers; then
+        case $manager in apt-get | apk) missing+=(python3-dev) ;; dnf | zypper) missing+=(python3-devel) ;; esac
+    fi
+    if [ "$manager" = apt-get ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
+    printf '%s ' "${missing[@]}"
+}
+
+has_headers() {
+    "$python" -c 'import os, sys, sysconfig
+sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
+}
+
+find_python() {
+    local candidate
+    for candidate in python3 python3.13 python3.12 python3.11; do
+        if command -v "$candidate" >/dev/null &&
+            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            python=$candidate
+            return
+        fi
+    done
+    fail "Python 3.11 or later is needed and was not found"
+}
+
+install_packages() {
+    local manager packages sudo=() command
+    for manager in apt-get dnf zypper pacman apk none; do
+        command -v "$manager" >/dev/null && break
+    done
+    packages=$(missing_packages "$manager")
+    [ -n "${packages// /}" ] || return 0
+    read -ra packages <<<"$packages"
+    case $manager in
+        apt-get) command=(apt-get install -y --no-install-recommends) ;;
+        dnf) command=(dnf install -y) ;;
+        zypper) command=(zypper install -y) ;;
+        pacman) command=(pacman -S --noconfirm --needed) ;;
+        apk) command=(apk add) ;;
+        none) fail "install these and try again: ${packages[*]}" ;;
+    esac
+    if [ "$(id -u)" != 0 ]; then
+        if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
+            sudo=(sudo)
+        else
+            fail "system packages are missing; run this as root and try again: ${command[*]} ${packages[*]}"
+        fi
+    fi
+    say "installing ${packages[*]}"
+    if [ "$manager" = apt-get ]; then
+        export DEBIAN_FRONTEND=noninteractive
+        quietly "${sudo[@]}" apt-get update
+    fi
+    quietly "${sudo[@]}" "${command[@]}" "${packages[@]}"
+}
+
+# Run a command and show what it printed only if it fails.
+quietly() {
+    local output
+    if ! output=$("$@" 2>&1); then
+        printf '%s\n' "$output" >&2
+        fail "this failed: $*"
+    fi
+}
+
+# kvfs is installed anew when its dependencies may have changed; its own code
+# is used where it lies.
+install_kvfs() {
+    local extra=${1:-} stamp=$venv/.kvfs-installed wanted
+    wanted="$(cksum <"$here/pyproject.toml") $here"
+    if command -v fusermount3 >/dev/null && [ -x "$venv/bin/kvfs" ]; then
+        # What was installed with the test tools serves without them too.
+        case $(cat "$stamp" 2>/dev/null) in "$wanted$extra" | "$wanted"\[*) return 0 ;; esac
+    fi
+    find_python
+    install_packages
+    say "setting up $venv"
+    if ! "$venv/bin/python" -c '' 2>/dev/null; then
+        rm -rf "$venv"
+        quietly "$python" -m venv "$venv"
+    fi
+    quietly "$venv/bin/python" -m pip install --disable-pip-version-check -e "$here$extra"
+    printf '%s\n' "$wanted$extra" >"$stamp"
+}
+
+mount_store() {
+    local store=$1 mountpoint=$2
+    if [ ! -e "$store/store.toml" ]; then
+        "$venv/bin/kvfs" init "$store"
+        say "made the store $store"
+    fi
+    # A mountpoint left behind by a killed daemon exists but cannot be looked into.
+    mountpoint -q "$mountpoint" 2>/dev/null || [ -d "$mountpoint" ] || mkdir -p "$mountpoint" 2>/dev/null || true
+    if "$venv/bin/python" -m kvfs.mounts "$store" "$mountpoint"; then
+        say "$store is mounted at $mountpoint already"
+    else
+        "$venv/bin/kvfs" mount "$store" "$mountpoint"
+    fi
+    cat <<END
+$store is mounted at $mountpoint. Try:
+    echo hello > $mountpoint/greeting
+    cat $mountpoint/greeting
+    $venv/bin/kvfs get $store greeting
+Unmount with:
+    $venv/bin/kvfs unmount $mountpoint
+END
+}
+
+usage() {
+    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+}
+
+case ${1:-} in
+    -h | --help) usage ;;
+    --setup) install_kvfs "${2:-}" ;;
+    -*) usage >&2; exit 2 ;;
+    *)
+        [ $# -le 2 ] || { usage >&2; exit 2; }
+        install_kvfs
+        mount_store "${1:-$here/kvfs-store}" "${2:-$here/kvfs-mount}"
+        ;;
+esac
