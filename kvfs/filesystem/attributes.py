@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyfuse3
 
 if TYPE_CHECKING:
-    from kvfs.store.files import Stat
+    from kvfs.store.nodes import Stat
 
 FOREVER = 365 * 86400.0
 """Seconds for which the kernel may answer alone: the mount is the only writer."""
