@@ -91,8 +91,7 @@ class Log:
         encode = self.codec.encode
         encoded = [encode(rec, more=atomic and i < last) for i, rec in enumerate(records)]
         for raw, record in zip(encoded, records, strict=True):
-            if len(raw) > self.max_record:
-                self._refuse(record, len(raw))
+            self._check_length(record, len(raw))
         mark = self._end()
         try:
             if self._marked_clean:
@@ -129,6 +128,10 @@ class Log:
             if target > self.synced and self._active:
                 self._sync_active(self._active)
                 self.synced = target
+
+    def check_fits(self, record: Record) -> None:
+        """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
+        self._check_length(record, len(self.codec.encode(record)))
 
     def check_writable(self) -> None:
         """Raise `StoreFailedError` if the log takes no more writes."""
@@ -262,9 +265,10 @@ class Log:
             self._readers.pop(next(iter(self._readers))).close()
         self._readers[segment.number] = segment
 
-    def _refuse(self, record: Record, length: int) -> None:
-        message = (
-            f"a {type(record).__name__.lower()} record of {length} bytes does not fit into a"
-            f" segment, which holds {self.max_record} bytes"
-        )
-        raise RecordTooLargeError(message)
+    def _check_length(self, record: Record, length: int) -> None:
+        if length > self.max_record:
+            message = (
+                f"a {type(record).__name__.lower()} record of {length} bytes does not fit into a"
+                f" segment, which holds {self.max_record} bytes"
+            )
+            raise RecordTooLargeError(message)

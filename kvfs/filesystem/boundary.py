@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pyfuse3
 
-from kvfs.errors import CorruptionError, NoSpaceError, PosixError, ReadOnlyError
+from kvfs.errors import (
+    CorruptionError,
+    KeyTooLongError,
+    NoSpaceError,
+    PosixError,
+    ReadOnlyError,
+    RecordTooLargeError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 _log = logging.getLogger(__name__)
-_EXPECTED = (PosixError, ReadOnlyError)
+_EXPECTED = (PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 

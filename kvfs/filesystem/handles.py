@@ -15,18 +15,28 @@ if TYPE_CHECKING:
 class Handle:
     """One open(2) of a file.
 
-    `opener` is the process that opened it; `written` whether anything has
-    been written through it.
+    `opener` is the process that opened it. `emptied` says that this open made
+    the file, or cut it to nothing, and `written` that something was written
+    through it, both since the file was last logged for it.
     """
 
-    __slots__ = ("node", "opener", "writable", "written")
+    __slots__ = ("emptied", "node", "opener", "written")
 
-    def __init__(self, node: File, *, writable: bool, opener: int) -> None:
-        """Make a handle nothing has been written through."""
+    def __init__(self, node: File, *, emptied: bool, opener: int) -> None:
+        """Make a handle that nothing has been written through."""
         self.node = node
-        self.writable = writable
         self.opener = opener
+        self.emptied = emptied
         self.written = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether this handle has anything to be logged."""
+        return self.emptied or self.written
+
+    def logged(self) -> None:
+        """Note that the file has been logged as it is."""
+        self.emptied = self.written = False
 
 
 class Handles:

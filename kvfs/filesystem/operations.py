@@ -101,7 +101,7 @@ class Filesystem(pyfuse3.Operations):
         """Make a file and open it."""
         places = self._places((parent_inode, name))
         node = self._files.create(parent_inode, name, _owner(ctx, mode))
-        fh = self._open(node, flags, ctx)
+        fh = self._open(node, ctx, emptied=True)
         await _invalidate(places)
         return pyfuse3.FileInfo(fh=fh), self._entry(node, lasting=self._lasting(parent_inode))
 
@@ -234,9 +234,10 @@ class Filesystem(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         """Open a file; O_TRUNC arrives here."""
         node = self._files.file(inode)
-        if flags & os.O_TRUNC:
+        emptied = bool(flags & os.O_TRUNC)
+        if emptied:
             self._content.truncate(node, 0)
-        return pyfuse3.FileInfo(fh=self._open(node, flags, ctx))
+        return pyfuse3.FileInfo(fh=self._open(node, ctx, emptied=emptied))
 
     @boundary
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -264,11 +265,12 @@ class Filesystem(pyfuse3.Operations):
         two before anything is written: then there is nothing to log yet.
         """
         handle = self._handles[fh]
-        if not handle.writable:
+        if not handle.changed:
             return
         if not handle.written and self._handles.opener_has_it(handle, self._files):
             return
         self._content.commit(handle.node)
+        handle.logged()
         if self._always:
             await self._syncer.sync()
 
@@ -277,7 +279,7 @@ class Filesystem(pyfuse3.Operations):
         """Close a file for good."""
         handle = self._handles.close(fh)
         try:
-            if handle.writable:
+            if handle.changed:
                 self._content.commit(handle.node)
         finally:
             self._files.closed(handle.node.ino)
@@ -371,10 +373,9 @@ class Filesystem(pyfuse3.Operations):
         self._files.refer(node.ino)
         return result
 
-    def _open(self, node: File, flags: int, ctx: RequestContext) -> FileHandleT:
+    def _open(self, node: File, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
         self._files.opened(node.ino)
-        writable = flags & os.O_ACCMODE != os.O_RDONLY
-        return self._handles.add(Handle(node, writable=writable, opener=ctx.pid))
+        return self._handles.add(Handle(node, emptied=emptied, opener=ctx.pid))
 
     def _lasting(self, parent: int) -> bool:
         """Tell whether names in the directory `parent` stay what they are by themselves."""

@@ -41,7 +41,7 @@ class Syncer:
             finally:
                 self._running.set()
                 self._running = None
-        store.check_writable()
+        store.check_healthy()
 
     async def run(self) -> None:
         """Sync every second what has been logged meanwhile, until the first failure."""

@@ -12,7 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.codec.base import CHUNK
-from kvfs.errors import CorruptionError, KvfsError
+from kvfs.errors import CorruptionError, KvfsError, RecordTooLargeError
+from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
 from kvfs.store.pending import HOLE, Pending, Scratch
 from kvfs.table.content import Extent, within
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from kvfs.table import File
 
 _MAX_FILE = 2**63 - 1
+MAX_OVERHEAD = 3 * MAX_KEY + 1024
+"""More bytes than a put takes beside its data."""
 
 
 class Content:
@@ -117,14 +120,16 @@ class Content:
     def write(self, node: File, offset: int, data: bytes) -> None:
         """Put `data` at `offset`; it is logged at the next `commit`, or before.
 
-        Raises `KvfsError` EFBIG beyond the largest offset, or what the log says.
+        Raises `KvfsError` EFBIG beyond the largest offset, `RecordTooLargeError`
+        where the codec must hold the file in one record and cannot, or what
+        the log says.
         """
         if offset + len(data) > _MAX_FILE:
             raise KvfsError(code=27)
         now = self._core.now()
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and pending.takes(offset, len(data)):
-            pending.put(offset, data)
+            self._put(pending, offset, data)
         elif node.nlink == 0:
             self._scratch_of(node).write(offset, data)
             node.mtime = node.ctime = now
@@ -137,6 +142,21 @@ class Content:
             self._extend_run(pending, offset, data, now)
         pending.touched = now
         pending.explicit.discard("mtime")
+
+    def _put(self, pending: Pending, offset: int, data: bytes) -> None:
+        """Put `data` into the buffer, if the file still fits into a record then."""
+        core, node = self._core, pending.node
+        worst = 3 * max(offset + len(data), len(pending.buffer)) + MAX_OVERHEAD
+        if core.log.codec.atomic or worst <= core.log.max_record or node.nlink == 0:
+            pending.put(offset, data)
+            return
+        before = bytes(pending.buffer)
+        pending.put(offset, data)
+        try:
+            core.log.check_fits(Put(core.table.key_of(node), bytes(pending.buffer)))
+        except RecordTooLargeError:
+            pending.buffer = bytearray(before)
+            raise
 
     def truncate(self, node: File, size: int) -> None:
         """Cut the file to `size` bytes, or extend it by a hole."""

@@ -181,9 +181,9 @@ class Store:
         """Bring what is logged to stable storage; may run in another thread."""
         self._core.log.sync()
 
-    def check_writable(self) -> None:
-        """Raise what keeps the store from being written to, if anything does."""
-        self._core.check(write=True)
+    def check_healthy(self) -> None:
+        """Raise `StoreFailedError` if the store takes no more writes after a failure."""
+        self._core.log.check_writable()
 
     def close(self) -> None:
         """Sync and close; nothing if closed already."""

@@ -129,13 +129,13 @@ def test_illegal_keys_are_no_paths(key):
     assert keys.split(key) is None
 
 
-def test_what_linux_takes_as_a_path_is_legal(tmp_path):
-    for key in LEGAL:
-        path = os.path.join(os.fsencode(tmp_path), key)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        if not os.path.isdir(path):
-            with open(path, "wb"):
-                pass
+@pytest.mark.parametrize("key", LEGAL)
+def test_legal_keys_name_files_on_linux(tmp_path, key):
+    path = os.path.join(os.fsencode(tmp_path), key)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "xb"):
+        pass
+    assert os.path.isfile(path)
 
 
 @given(any_key)
