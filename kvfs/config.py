@@ -13,7 +13,7 @@ from kvfs.errors import ConfigError, NotAStoreError
 FILE = "store.toml"
 VERSION = 1
 DEFAULT_SEGMENT_SIZE = 64 * 1024 * 1024
-_MAX_SEGMENT_SIZE = 2**40
+_MAX_SEGMENT_SIZE = 2**32 - 1
 _ID_BYTES = 16
 FORMATS = ("binary", "text")
 
@@ -31,7 +31,7 @@ class Config(NamedTuple):
 
     def codec(self) -> Codec:
         """Return the codec of the store."""
-        return BinaryCodec() if self.format == "binary" else TextCodec(self.created)
+        return BinaryCodec(self.id) if self.format == "binary" else TextCodec(self.created)
 
 
 def make(form: str, max_segment_size: int, created: int) -> Config:

@@ -18,7 +18,7 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from kvfs.codec import BadRecordError
+from kvfs.codec import BadRecordError, Place
 from kvfs.errors import CorruptionError, NoSpaceError, RecordTooLargeError, StoreFailedError
 from kvfs.records import Location
 from kvfs.recovery import LogEnd, LogPaths, Replay
@@ -109,7 +109,7 @@ class Log:
         """
         try:
             raw = self._segment(location.segment).read(location.offset, location.length)
-            return self.codec.decode(raw)
+            return self.codec.decode(raw, location.segment, location.offset)
         except BadRecordError as error:
             raise damaged(location.segment, error, location.offset) from None
         except FileNotFoundError:
@@ -132,6 +132,10 @@ class Log:
     def check_fits(self, record: Record) -> None:
         """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
         self._check_length(record, len(self.codec.encode(record)))
+
+    def fail(self, reason: str) -> None:
+        """Take no more writes, because of `reason`."""
+        self._failure = self._failure or reason
 
     def check_writable(self) -> None:
         """Raise `StoreFailedError` if the log takes no more writes."""
@@ -172,8 +176,9 @@ class Log:
                     self._roll()
             active = self._active
             assert active is not None
-            locations.append(Location(active.number, active.size + length, len(raw)))
-            run.append(raw)
+            place = Place(active.number, active.size + length, active.synced)
+            locations.append(Location(place.number, place.offset, len(raw)))
+            run.append(self.codec.seal(raw, place))
             length += len(raw)
         self._flush_run(run, length)
         return locations

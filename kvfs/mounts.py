@@ -49,11 +49,14 @@ def find(mountpoint: str) -> Mount | None:
 
 
 def is_stale(mountpoint: str) -> bool:
-    """Tell whether `mountpoint` was left behind by a daemon that is gone."""
+    """Tell whether `mountpoint` was left behind by a daemon that is gone.
+
+    The kernel may know its attributes still, so it is asked for its figures.
+    """
     try:
-        os.stat(mountpoint)
+        os.statvfs(mountpoint)
     except OSError as error:
-        return error.errno == errno.ENOTCONN
+        return error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
     return False
 
 

@@ -1,9 +1,12 @@
 """Reading the log from its start: what is whole, what is torn, what is damaged.
 
 Only the end of the log can be torn. A bad record is the torn end if it lies in
-the last segment, nothing valid follows it, and the log was not closed cleanly
-at just this length; a batch whose last record is missing is torn as well. All
-else is damage, and nobody goes on silently from there.
+the last segment, the log was not closed cleanly at just this length, and
+nothing valid follows it. A power cut can also leave a hole before records that
+reached the disk: then every later one must say that the place of the bad one
+was not synced when it was written, and the hole must show, as zeros up to the
+end of a sector. A batch whose last record is missing is torn as well. All else
+is damage, and nobody goes on silently from there.
 
 What is cut is kept: a copy in `quarantine/` is on stable storage before the
 log is shortened, newest segment first, so that a crash in between leaves a
@@ -26,6 +29,10 @@ if TYPE_CHECKING:
     from kvfs.config import Config
     from kvfs.disk import Disk
     from kvfs.records import Record
+
+
+_SECTOR = 512  # bytes that a disk writes whole
+_ZEROS = 16  # so many of them are no accident
 
 
 class LogPaths(NamedTuple):
@@ -85,6 +92,7 @@ class Replay:
         Raises `CorruptionError` at damage.
         """
         numbers = self.segments()
+        self._check_end(numbers)
         batch: list[tuple[Record, Location]] = []
         sequence = 0
         for number in numbers:
@@ -94,12 +102,14 @@ class Replay:
                 self._last, self._last_size = number, len(data)
                 self.clean = self._read_clean() == (number, len(data))
             try:
+                start = self._codec.header_size
                 first = check_header(self._codec, self._config.id, number, data)
                 if first is not None and first != sequence:
-                    raise BadRecordError(0, f"it begins at record {first}, not {sequence}")
+                    reason = f"it begins at record {first}, not {sequence}"
+                    raise BadRecordError(0, reason, foreign=True)
                 if not batch:
                     self.end = LogEnd(number, self._codec.header_size, sequence)
-                for record, offset, length, more in self._codec.scan(data, self._codec.header_size):
+                for record, offset, length, more, _ in self._codec.scan(data, number, start):
                     sequence += 1
                     batch.append((record, Location(number, offset, length)))
                     if not more:
@@ -107,8 +117,24 @@ class Replay:
                         yield from batch
                         batch.clear()
             except BadRecordError as error:
-                if not last or self.clean or self._codec.resync(data, error.offset) is not None:
+                if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
+
+    def _check_end(self, numbers: list[int]) -> None:
+        """Raise `CorruptionError` if segments are gone that a clean close left behind."""
+        clean = self._read_clean()
+        if clean and clean[0] > len(numbers):
+            message = f"segment {name_of(len(numbers) + 1)} is missing"
+            raise CorruptionError(message)
+
+    def _is_torn(self, data: bytes, number: int, error: BadRecordError) -> bool:
+        if error.foreign:
+            return False
+        later = list(self._codec.resync(data, number, error.offset))
+        if not later:
+            return True
+        synced = max(scanned.synced for scanned in later)
+        return synced <= error.offset and _has_hole(data, error.offset, later[0].offset)
 
     def cut_tail(self) -> None:
         """Move everything behind `end` to quarantine."""
@@ -148,3 +174,13 @@ class Replay:
             return int(words[0]), int(words[1])
         except (FileNotFoundError, ValueError, IndexError):
             return None
+
+
+def _has_hole(data: bytes, start: int, end: int) -> bool:
+    """Tell whether zeros reach the end of a sector between `start` and `end`."""
+    boundary = start - start % _SECTOR + _SECTOR
+    while boundary - _ZEROS < end:
+        if start <= boundary - _ZEROS and not any(data[boundary - _ZEROS : boundary]):
+            return True
+        boundary += _SECTOR
+    return False

@@ -48,9 +48,10 @@ def check_header(codec: Codec, store_id: bytes, number: int, data: bytes) -> int
     if header is None:
         return None
     if header.store_id != store_id:
-        raise BadRecordError(0, "the segment belongs to another store")
+        raise BadRecordError(0, "the segment belongs to another store", foreign=True)
     if header.number != number:
-        raise BadRecordError(0, f"the segment says that it is number {header.number}")
+        reason = f"the segment says that it is number {header.number}"
+        raise BadRecordError(0, reason, foreign=True)
     return header.first
 
 
@@ -63,6 +64,7 @@ class Segment:
         self.number = number
         self.fd = fd
         self.size = size
+        self.synced = 0
 
     @classmethod
     def open(cls, disk: Disk, directory: str, number: int, *, writable: bool = False) -> Segment:
@@ -100,14 +102,17 @@ class Segment:
         """Drop everything from `size` on."""
         self._disk.truncate(self.fd, size)
         self.size = size
+        self.synced = min(self.synced, size)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset`, fewer at the end of the file."""
         return self._disk.read(self.fd, length, offset)
 
     def sync(self) -> None:
-        """Return once everything appended is on stable storage."""
+        """Return once everything appended before the call is on stable storage."""
+        size = self.size
         self._disk.sync(self.fd)
+        self.synced = size
 
     def close(self) -> None:
         """Close the file."""

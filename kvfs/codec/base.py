@@ -16,11 +16,12 @@ CHUNK = 128 * 1024
 class BadRecordError(Exception):
     """The bytes at `offset` are no whole, valid record."""
 
-    def __init__(self, offset: int, reason: str) -> None:
-        """Remember where and why."""
+    def __init__(self, offset: int, reason: str, *, foreign: bool = False) -> None:
+        """Remember where and why; `foreign` bytes are whole, but not of this place."""
         super().__init__(reason)
         self.offset = offset
         self.reason = reason
+        self.foreign = foreign
 
 
 class SegmentHeader(NamedTuple):
@@ -31,13 +32,29 @@ class SegmentHeader(NamedTuple):
     first: int
 
 
+class Place(NamedTuple):
+    """Where a record is written: segment number and offset.
+
+    `synced` is the offset in the segment up to which everything was on stable
+    storage at that time.
+    """
+
+    number: int
+    offset: int
+    synced: int = 0
+
+
 class Scanned(NamedTuple):
-    """One record of a segment, where it lies, and whether its batch goes on."""
+    """One record of a segment, where it lies, and whether its batch goes on.
+
+    `synced` is that of its `Place`.
+    """
 
     record: Record
     offset: int
     length: int
     more: bool
+    synced: int = 0
 
 
 class Codec(Protocol):
@@ -62,25 +79,25 @@ class Codec(Protocol):
         """
 
     def encode(self, record: Record, *, more: bool = False) -> bytes:
-        """Return the bytes of `record`; `more` ties it to the next one."""
+        """Return the bytes of `record` but for its place; `more` ties it to the next one."""
 
-    def decode(self, raw: bytes) -> Record:
-        """Return the one record that `raw` is, verified.
+    def seal(self, raw: bytes, place: Place) -> bytes:
+        """Return what `encode` gave, made to verify at `place` and nowhere else."""
+
+    def decode(self, raw: bytes, number: int, offset: int) -> Record:
+        """Return the one record that `raw` is, verified for its place.
 
         Raises `BadRecordError`.
         """
 
-    def scan(self, data: bytes, offset: int) -> Iterator[Scanned]:
-        """Yield the records of a segment from `offset` to the end of `data`.
+    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
+        """Yield the records of segment `number` from `offset` to the end of `data`.
 
         Raises `BadRecordError` at the first that is not whole and valid.
         """
 
-    def resync(self, data: bytes, offset: int) -> int | None:
-        """Return where the next valid record after a bad one at `offset` starts.
-
-        None means that nothing valid follows: the tail is torn, not damaged.
-        """
+    def resync(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
+        """Yield valid records behind a bad one at `offset`, wherever they start."""
 
     def chunk(self, record: Record, room: int) -> int:
         """Return how much data a record like `record` may hold in `room` bytes.

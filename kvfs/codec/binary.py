@@ -20,6 +20,7 @@ from kvfs.records import NO_ATTRS, Attrs, Put
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvfs.codec.base import Place
     from kvfs.records import Record
 
 MAGIC = b"kvfs seg"
@@ -29,13 +30,18 @@ MARK = 0xB5
 MAX_BODY = CHUNK + 2 * MAX_KEY + 256
 
 _SEGMENT = struct.Struct("<8sI16sQQ16xI")  # magic, version, store id, number, first, CRC
-_RECORD = struct.Struct("<IIBBHq")  # CRC, body length, mark, type, flags, time
+_RECORD = struct.Struct("<IIIBBHq")  # CRC, synced, body length, mark, type, flags, time
 _SUMMED = 4  # the CRC covers a record from here on
-_MARK_AT = 8
+_PLACED = 8  # what the place decides ends here
+_MARK_AT = 12
+_SPREAD = 0x9E3779B1  # 2**32 divided by the golden ratio, as in Fibonacci hashing
+_MASK = 0xFFFFFFFF
 _U16 = struct.Struct("<H")
 _U64 = struct.Struct("<Q")
-assert (_SEGMENT.size, _RECORD.size) == (64, 20)
+assert (_SEGMENT.size, _RECORD.size) == (64, 24)
 
+_MAX_MODE = 0o7777
+_MAX_INO = 2**63 - 1
 _MORE = 0x01
 _ATTRS = 0x02
 _FLAG_BITS = {"directory": 0x04, "new_directory": 0x08, "exchange": 0x10}
@@ -58,6 +64,10 @@ class BinaryCodec:
     atomic: ClassVar[bool] = True
     keeps_time: ClassVar[bool] = True
 
+    def __init__(self, store_id: bytes = b"") -> None:
+        """Make the codec of the store `store_id`, whose records verify in no other."""
+        self._seed = crc32c(store_id)
+
     def header(self, header: SegmentHeader) -> bytes:
         """Return the 64 bytes at the head of a segment."""
         raw = _SEGMENT.pack(MAGIC, VERSION, header.store_id, header.number, header.first, 0)
@@ -71,7 +81,8 @@ class BinaryCodec:
         if magic != MAGIC or crc != crc32c(data[: _SEGMENT.size - 4]):
             raise BadRecordError(0, "the segment header is damaged")
         if version != VERSION:
-            raise BadRecordError(0, f"the segment has format version {version}, not {VERSION}")
+            reason = f"the segment has format version {version}, not {VERSION}"
+            raise BadRecordError(0, reason, foreign=True)
         return SegmentHeader(store_id, number, first)
 
     def encode(self, record: Record, *, more: bool = False) -> bytes:
@@ -96,53 +107,65 @@ class BinaryCodec:
             parts.append(_pack_attrs(record.attrs))  # type: ignore[union-attr]
         parts.append(tail)
         body = b"".join(parts)
-        head = _RECORD.pack(0, len(body), MARK, layout.code, flags, record.time)[_SUMMED:]
-        crc = crc32c(body, crc32c(head))
-        return b"".join((crc.to_bytes(4, "little"), head, body))
+        return _RECORD.pack(0, 0, len(body), MARK, layout.code, flags, record.time) + body
 
-    def decode(self, raw: bytes) -> Record:
+    def seal(self, raw: bytes, place: Place) -> bytes:
+        """Set what the place decides: the synced offset, and the checksum masked with the place."""
+        synced = place.synced.to_bytes(4, "little")
+        crc = crc32c(raw[_PLACED:], crc32c(synced)) ^ self._mask(place.number, place.offset)
+        return b"".join((crc.to_bytes(4, "little"), synced, raw[_PLACED:]))
+
+    def decode(self, raw: bytes, number: int, offset: int) -> Record:
         """Return the record that `raw` is, and nothing but it."""
-        scanned = self._record_at(raw, 0)
+        scanned = self._record_at(raw, 0, self._mask(number, offset))
         if scanned.length != len(raw):
             raise BadRecordError(0, "the record has another length")
         return scanned.record
 
-    def scan(self, data: bytes, offset: int) -> Iterator[Scanned]:
+    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Yield the records from `offset` on."""
         end = len(data)
         while offset < end:
-            scanned = self._record_at(data, offset)
+            scanned = self._record_at(data, offset, self._mask(number, offset))
             yield scanned
             offset += scanned.length
 
-    def resync(self, data: bytes, offset: int) -> int | None:
+    def resync(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Try every place that holds the mark where a record header has it."""
         start = offset + 1
         while (found := data.find(MARK, start + _MARK_AT)) >= 0:
             start = found - _MARK_AT
             try:
-                self._record_at(data, start)
+                scanned = self._record_at(data, start, self._mask(number, start))
             except BadRecordError:
                 start += 1
             else:
-                return start
-        return None
+                yield scanned
+                start += scanned.length
 
     def chunk(self, record: Record, room: int) -> int:
         """Return the room that header and fields leave."""
         return min(CHUNK, room - len(self.encode(record)))
 
-    def _record_at(self, data: bytes, offset: int) -> Scanned:
+    def _mask(self, number: int, offset: int) -> int:
+        """Return what the checksum of a record at this place is masked with.
+
+        A whole record in the wrong place, such as one within a value or of
+        another segment, does not verify then.
+        """
+        return (self._seed + (number << 16 ^ number) + offset * _SPREAD) & _MASK
+
+    def _record_at(self, data: bytes, offset: int, mask: int) -> Scanned:
         body = offset + _RECORD.size
         if body > len(data):
             raise BadRecordError(offset, "the record header is cut short")
-        crc, length, mark, code, flags, time = _RECORD.unpack_from(data, offset)
-        if mark != MARK or code not in _known or length > MAX_BODY or flags & ~_known[code]:
+        crc, synced, length, byte, code, flags, time = _RECORD.unpack_from(data, offset)
+        if byte != MARK or code not in _known or length > MAX_BODY or flags & ~_known[code]:
             raise BadRecordError(offset, "this is no record header")
         end = body + length
         if end > len(data):
             raise BadRecordError(offset, "the record is cut short")
-        if crc32c(data[offset + _SUMMED : end]) != crc:
+        if crc32c(data[offset + _SUMMED : end]) ^ mask != crc:
             raise BadRecordError(offset, "the checksum does not match")
         try:
             if code == _PUT_CODE and not flags & _ATTRS:
@@ -155,7 +178,7 @@ class BinaryCodec:
                 record = _unpack(BY_CODE[code], data[body:end], flags, time)
         except (struct.error, BadRecordError):
             raise BadRecordError(offset, "the fields do not fill the record") from None
-        return Scanned(record, offset, end - offset, bool(flags & _MORE))
+        return Scanned(record, offset, end - offset, bool(flags & _MORE), synced)
 
 
 def _unpack(layout: Layout, body: bytes, flags: int, time: int) -> Record:
@@ -208,4 +231,7 @@ def _unpack_attrs(body: bytes, position: int) -> tuple[Attrs, int]:
             position += form.size
         else:
             values.append(None)
-    return Attrs(*values), position
+    attrs = Attrs(*values)
+    if (attrs.mode or 0) > _MAX_MODE or (attrs.ino or 0) > _MAX_INO:
+        raise BadRecordError(0, "an attribute is out of range")
+    return attrs, position

@@ -12,6 +12,7 @@ for its attributes (`mode` in octal, everything else in decimal).
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kvfs.codec.base import CHUNK, BadRecordError, Scanned, SegmentHeader
@@ -22,6 +23,7 @@ from kvfs.records import NO_ATTRS, Attrs, Put
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from kvfs.codec.base import Place
     from kvfs.records import Record
 
 _SPECIAL = re.compile(rb"[|\n\0]")
@@ -81,13 +83,17 @@ class TextCodec:
             fields += _format_attrs(record.attrs)  # type: ignore[union-attr]
         return b"|".join([letter, *fields]) + b"\n"
 
-    def decode(self, raw: bytes) -> Record:
+    def seal(self, raw: bytes, place: Place) -> bytes:
+        """Return the line as it is: it may stand anywhere."""
+        return raw
+
+    def decode(self, raw: bytes, number: int, offset: int) -> Record:
         """Return the record of the line `raw`."""
         if raw.count(b"\n") != 1 or not raw.endswith(b"\n"):
             raise BadRecordError(0, "this is not one whole line")
         return self._parse(raw[:-1], 0)
 
-    def scan(self, data: bytes, offset: int) -> Iterator[Scanned]:
+    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Yield the records of the lines from `offset` on."""
         while offset < len(data):
             end = data.find(b"\n", offset)
@@ -98,19 +104,14 @@ class TextCodec:
             )
             offset = end + 1
 
-    def resync(self, data: bytes, offset: int) -> int | None:
+    def resync(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Try every line behind the bad one."""
-        while (end := data.find(b"\n", offset)) >= 0:
-            offset = end + 1
-            stop = data.find(b"\n", offset)
-            if stop < 0:
-                return None
-            try:
-                self._parse(data[offset:stop], offset)
-            except BadRecordError:
-                continue
-            return offset
-        return None
+        start = data.find(b"\n", offset) + 1
+        while start and (end := data.find(b"\n", start)) >= 0:
+            with suppress(BadRecordError):
+                record = self._parse(data[start:end], start)
+                yield Scanned(record, start, end + 1 - start, more=False)
+            start = end + 1
 
     def chunk(self, record: Record, room: int) -> int:
         """Return what fits even if every byte must be escaped."""

@@ -213,21 +213,15 @@ class Content:
     def before_unlink(self, node: File, *, open: bool = False) -> bool:  # noqa: A002 - the word for it
         """Prepare for `node` to lose a name; tell whether the log knows the name.
 
-        What is pending of its last name is dropped, unless it is `open`.
+        What is pending of its last name is not worth a record, but for what
+        readers of an `open` file would look for in the log.
         """
         pending = self._pending.get(node.ino)
         if pending is None:
             return True
-        if node.nlink > 1:
+        if node.nlink > 1 or (open and not pending.replaced):
             self.commit(node)
             return True
-        if pending.replaced:
-            if not open:
-                del self._pending[node.ino]
-        elif open:
-            self.commit(node)
-        else:
-            del self._pending[node.ino]
         return not pending.created
 
     def forget(self, node: File) -> None:
@@ -279,12 +273,13 @@ class Content:
         key = core.table.key_of(node)
         time = max(node.ctime, pending.touched or 0)
         record = Put(key, b"", self._attrs(pending, time), time)
-        parts = core.put_parts(record, bytes(pending.buffer))
+        value = bytes(pending.buffer)
         if pending.created:
             xattrs = node.xattrs or {}
             more = [Setxattr(key, name, value, time=time) for name, value in xattrs.items()]
-            core.create(*parts, *more, ino=node.ino)
+            core.create(record, *more, value=value, ino=node.ino)
         else:
+            parts = core.put_parts(record, value)
             core.commit(*parts, atomic=len(parts) > 1)
 
     def _attrs(self, pending: Pending, time: int) -> Attrs:

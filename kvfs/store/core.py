@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
-from kvfs.errors import ClosedError, ReadOnlyError
+from kvfs.errors import ClosedError, CorruptionError, ReadOnlyError
 from kvfs.log import Log
 from kvfs.records import Mkdir, Record, Write
 from kvfs.recovery import LogPaths
@@ -105,20 +105,28 @@ class Core:
     def commit(self, *records: Record, atomic: bool = False) -> None:
         """Append `records` to the log and apply them."""
         locations = self.log.append(records, atomic=atomic)
-        for record, location in zip(records, locations, strict=True):
-            self.table.apply(record, location)
+        try:
+            for record, location in zip(records, locations, strict=True):
+                self.table.apply(record, location)
+        except CorruptionError as error:
+            self.log.fail(f"a record that was logged cannot be applied ({error})")
+            raise
 
-    def create(self, record: Any, *more: Record, ino: int | None = None) -> None:
+    def create(
+        self, record: Any, *more: Record, value: bytes | None = None, ino: int | None = None
+    ) -> None:
         """Commit `record`, which makes a node, and `more` behind it as one batch.
 
-        `ino` is the number of the node if the table has it already. The number
-        goes into the record only where a replay would count to another.
+        A put has its data in `value`, to be cut as needed. `ino` is the number
+        of the node if the table has it already. The number goes into the
+        record only where a replay would count to another.
         """
         missing = self.table.missing(record.key)
         number = self.table.next_ino + missing if ino is None else ino
         if number != self._replay_ino + missing:
             record = record._replace(attrs=record.attrs._replace(ino=number))
-        self.commit(record, *more, atomic=bool(more))
+        parts = (record,) if value is None else self.put_parts(record, value)
+        self.commit(*parts, *more, atomic=len(parts) + len(more) > 1)
         self._replay_ino = max(self._replay_ino, number + 1)
 
     def move(self, record: Any) -> None:

@@ -59,7 +59,7 @@ class Store:
             core.check(write=True)
             node = core.table.find(key)
             if node is None:
-                core.create(*core.put_parts(Put(key, b"", time=core.now()), value))
+                core.create(Put(key, b"", time=core.now()), value=value)
             elif isinstance(node, File):
                 self._content.replace(node, value)
             else:

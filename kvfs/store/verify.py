@@ -105,10 +105,11 @@ def _check_segment(codec: Codec, store_id: bytes, number: int, data: bytes) -> S
         damage.append(Damage(name, error.offset, error.reason))
     while offset is not None:
         try:
-            for _ in codec.scan(data, offset):
+            for _ in codec.scan(data, number, offset):
                 count += 1
             break
         except BadRecordError as error:
             damage.append(Damage(name, error.offset, error.reason))
-            offset = codec.resync(data, error.offset)
+            following = next(codec.resync(data, number, error.offset), None)
+            offset = following.offset if following else None
     return SegmentReport(name, len(data), count, damage)

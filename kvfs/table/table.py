@@ -11,7 +11,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING, Any
 
-from kvfs import records
+from kvfs import keys, records
 from kvfs.table.content import Extent, cut, overlay
 from kvfs.table.node import Directory, File, Node, Special, Symlink, inconsistent
 from kvfs.table.tree import Tree
@@ -75,22 +75,29 @@ class Table(Tree):
         if location and length:
             overlay(file.extents, Extent(record.offset, length, location, 0))
         file.length = max(file.length, record.offset + length)
-        file.mtime = file.ctime = record.time
+        file.mtime = record.time
+        file.ctime = max(file.ctime, record.time)
 
     def _truncate(self, record: records.Truncate, _location: Location | None) -> None:
         file = self._file(record.key)
         cut(file.extents, record.size)
         file.length = record.size
-        file.mtime = file.ctime = record.time
+        file.mtime = record.time
+        file.ctime = max(file.ctime, record.time)
 
     # -- names -----------------------------------------------------------------
 
     def _mkdir(self, record: records.Mkdir, _location: Location | None) -> None:
+        if keys.split(record.key) is None:
+            raise inconsistent("no directory can be at", record.key)
         directory = self.find_directory(record.key)
         if directory is None:
             ino = self._number(record.key, record.attrs)
             directory = Directory(ino, DEFAULT_DIRECTORY_MODE, self.uid, self.gid)
+            displaced = self.displace(record.key)
             self._create(directory, record.key, record.attrs, record.time)
+            if displaced is not None:
+                self.stand_aside(displaced, record.key)
         directory.implicit = False
 
     def _symlink(self, record: records.Symlink, _location: Location | None) -> None:
@@ -138,14 +145,18 @@ class Table(Tree):
             raise inconsistent("no link can be made to", record.key)
         parent, name = self._prepare_counted(record.new, record.time)
         self.attach(node, parent, name)
-        node.ctime = record.time
+        node.ctime = max(node.ctime, record.time)
         _touch(parent, record.time)
 
     def _rename(self, record: records.Rename, _location: Location | None) -> None:
+        below = record.new.startswith(record.key + b"/")
+        above = record.exchange and record.key.startswith(record.new + b"/")
+        if (record.directory and below) or (record.new_directory and above):
+            raise inconsistent("a directory cannot be moved into itself at", record.key)
         if record.exchange:
             self._exchange(record)
             return
-        node = self._named(record.key, directory=record.directory)
+        node = self._movable(record.key, directory=record.directory)
         old_parent = self.directory(node.parent)
         old_name = node.name
         if not record.directory:
@@ -160,7 +171,7 @@ class Table(Tree):
             self._move_directory(node, target, record)
         else:
             self._move_value(node, target, record)
-        node.ctime = record.time
+        node.ctime = max(node.ctime, record.time)
         _touch(old_parent, record.time)
         if record.directory:
             self.move_shadowed(record.key, record.new, exchange=False)
@@ -202,7 +213,7 @@ class Table(Tree):
             (record.key, record.directory),
             (record.new, record.new_directory),
         ):
-            node = self._named(key, directory=is_directory)
+            node = self._movable(key, directory=is_directory)
             if is_directory:
                 places.append((self.directory(node.parent), node.name))
             else:
@@ -215,7 +226,7 @@ class Table(Tree):
         self.attach(first, new_parent, new_name)
         self.attach(second, old_parent, old_name)
         for changed in (first, second):
-            changed.ctime = record.time
+            changed.ctime = max(changed.ctime, record.time)
         _touch(old_parent, record.time)
         _touch(new_parent, record.time)
         if record.directory or record.new_directory:
@@ -271,6 +282,12 @@ class Table(Tree):
         node = self.find_directory(key) if directory else self.find(key)
         if node is None:
             raise inconsistent("there is nothing at", key)
+        return node
+
+    def _movable(self, key: bytes, *, directory: bool) -> Node:
+        node = self._named(key, directory=directory)
+        if node is self.root:
+            raise inconsistent("the root cannot be moved:", key)
         return node
 
 

@@ -313,6 +313,18 @@ class Tree:
         self.prune(parent)
         return node
 
+    def displace(self, key: bytes) -> Node | None:
+        """Take what stands at the path `key`, which a directory is to have, from it."""
+        parent, name = self.place(key)
+        if parent is None or name not in parent.entries:
+            return None
+        return self.detach(parent, name)
+
+    def stand_aside(self, node: Node, key: bytes) -> None:
+        """Put `node`, whose path `key` a directory has now, aside."""
+        self._shadowed.add(key)
+        self.attach(node, *self._prepare_aside(key))
+
     def _make_implicit(self, parent: Directory, name: bytes, time: int) -> Directory:
         displaced = self.detach(parent, name) if name in parent.entries else None
         ino = self._next_implicit
@@ -321,9 +333,7 @@ class Tree:
             raise inconsistent("an inode number is taken, for a directory", name)
         directory = self._directory(parent, name, ino, time)
         if displaced is not None:
-            key = self.key_of(directory)
-            self._shadowed.add(key)
-            self.attach(displaced, *self._prepare_aside(key))
+            self.stand_aside(displaced, self.key_of(directory))
         return directory
 
     def _directory(self, parent: Directory, name: bytes, ino: int, time: int) -> Directory:
