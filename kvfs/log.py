@@ -50,6 +50,7 @@ class Log:
         self.codec: Codec = config.codec()
         self._writable = writable
         self._active: Segment | None = None
+        self._newest = 0  # the number of the last segment there is
         self._readers: dict[int, Segment] = {}
         self._sync_lock = threading.Lock()
         self._failure: str | None = None
@@ -71,6 +72,7 @@ class Log:
         self.sequence = self.synced = end.sequence
         if self._writable:
             replay.cut_tail()
+            self._newest = end.segment
             if end.segment:
                 self._active = Segment.open(
                     self._disk, self._paths.segments, end.segment, writable=True
@@ -190,9 +192,7 @@ class Log:
 
     def _roll(self) -> None:
         """Close the active segment and begin the next."""
-        number = 1
         if self._active:
-            number = self._active.number + 1
             with self._sync_lock:
                 if self.synced < self.sequence:
                     self._sync_active(self._active)
@@ -200,9 +200,11 @@ class Log:
                 previous = self._active
                 self._active = None
             self._keep(previous)
+        number = self._newest + 1
         self._active = Segment.create(
             self._disk, self._paths.segments, number, self.codec, self._config.id, self.sequence
         )
+        self._newest = number
 
     def _end(self) -> tuple[int, int, int]:
         active = self._active
@@ -226,12 +228,12 @@ class Log:
         self.check_writable()
 
     def _restore(self, number: int, size: int) -> None:
-        newest = self._active.number if self._active else number
-        for extra in range(newest, number, -1):
-            self._drop(extra)
         if self._active and self._active.number != number:
             self._active.close()
             self._active = None
+        for extra in range(self._newest, number, -1):
+            self._drop(extra)
+        self._newest = number
         if number and not self._active:
             stale = self._readers.pop(number, None)
             if stale:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, NoSpaceError
 
 if TYPE_CHECKING:
     from kvfs.store import Store
@@ -44,11 +45,15 @@ class Syncer:
         store.check_healthy()
 
     async def run(self) -> None:
-        """Sync every second what has been logged meanwhile, until the first failure."""
+        """Every second, log what was added to files and sync it, until the store fails.
+
+        A full disk is no failure: those who write are told, and may make room.
+        """
         try:
             while True:
                 await trio.sleep(_INTERVAL)
-                self._store.files.content.commit_runs()
+                with suppress(NoSpaceError):
+                    self._store.files.content.commit_runs()
                 if self._store.synced < self._store.position:
                     await self.sync()
         except KvfsError as error:

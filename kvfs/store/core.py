@@ -16,7 +16,7 @@ from kvfs.store.lock import Lock
 from kvfs.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from kvfs.config import Config
     from kvfs.disk import Disk
@@ -51,13 +51,10 @@ class Core:
         self._cache: dict[Location, Record] = {}
         self._cached = 0
 
-    def open(
-        self, mountpoint: str | None, wait: float, progress: Callable[[], object] | None
-    ) -> None:
+    def open(self, mountpoint: str | None, wait: float) -> None:
         """Lock the store if it is writable, and replay its log.
 
-        `progress` is called once per record. Raises `StoreLockedError`,
-        `CorruptionError` or what the disk says.
+        Raises `StoreLockedError`, `CorruptionError` or what the disk says.
         """
         if self.writable:
             self._flock.take(mountpoint, wait)
@@ -66,8 +63,6 @@ class Core:
             for record, location in self.log.replay():
                 apply(record, location)
                 self._last_time = max(self._last_time, record.time)
-                if progress:
-                    progress()
             self.table.detached.clear()
             self._replay_ino = self.table.next_ino
         except BaseException:

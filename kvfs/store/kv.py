@@ -21,7 +21,7 @@ from kvfs.store.files import Files
 from kvfs.table import File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kvfs.config import Config
 
@@ -238,7 +238,6 @@ def open_store(
     create: bool = True,
     mountpoint: str | None = None,
     wait: float = 0,
-    progress: Callable[[], object] | None = None,
     disk: Disk | None = None,
 ) -> Store:
     """Open the store at `path`; with `create`, make it if there is none.
@@ -247,7 +246,7 @@ def open_store(
     store; an existing one has its own. A store is locked by its one writer
     until it is closed; `read_only` needs no lock and sees what is logged at
     this moment. `wait` (seconds) is how long to wait for the lock, `mountpoint`
-    what to tell others about its holder, `progress` is called for each record.
+    what to tell others about its holder.
 
     Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
     `CorruptionError`.
@@ -265,7 +264,7 @@ def open_store(
         )
     config = read_config(location, disk)
     core = Core(disk, location, config, writable=not read_only)
-    core.open(mountpoint, wait, progress)
+    core.open(mountpoint, wait)
     return Store(core)
 
 

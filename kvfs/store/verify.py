@@ -79,7 +79,7 @@ def check(path: str, progress: Callable[[int, int], object] | None = None) -> Re
     core = Core(disk, path, config, writable=False)
     problems = []
     try:
-        core.open(None, 0, None)
+        core.open(None, 0)
     except CorruptionError as error:
         problems.append(str(error))
     finally:
