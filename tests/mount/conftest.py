@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -166,7 +166,11 @@ class Stores:
     def cli(*args, ok=False, fails=None, stdin=b"", **kwargs):
         """Run `python -m kvfs`. With `fails`, it must exit with that, and say why in one line."""
         done = subprocess.run(
-            [sys.executable, "-m", "kvfs", *args], input=stdin, capture_output=True, timeout=60, **kwargs
+            [sys.executable, "-m", "kvfs", *args],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            **kwargs,
         )
         shown = f"kvfs {shlex.join(map(os.fsdecode, args))} -> {done.returncode}: {done.stderr!r}"
         if ok:
@@ -228,7 +232,14 @@ def tree(top):
             elif stat.S_ISLNK(info.st_mode):
                 size, content = info.st_size, os.readlink(path)
             where = os.path.relpath(path, os.fsencode(top))
-            found[where] = (oct(info.st_mode), info.st_nlink, info.st_uid, info.st_gid, size, content)
+            found[where] = (
+                oct(info.st_mode),
+                info.st_nlink,
+                info.st_uid,
+                info.st_gid,
+                size,
+                content,
+            )
     return found
 
 
@@ -238,17 +249,26 @@ def _fuse():
         pytest.exit("there is no /dev/fuse, and the mount tests need it", returncode=1)
 
 
-@pytest.fixture
-def stores(tmp_path):
-    """Return the maker of stores below `tmp_path`."""
-    made = Stores(tmp_path)
+@contextmanager
+def stores_below(directory):
+    """Give the maker of stores below `directory`, which must be a test's own."""
+    made = Stores(directory)
     watchdog = threading.Timer(HANG, made.end_all)
     watchdog.daemon = True
     watchdog.start()
-    yield made
-    watchdog.cancel()
-    watchdog.join()
-    made.finish()
+    try:
+        yield made
+    finally:
+        watchdog.cancel()
+        watchdog.join()
+        made.finish()
+
+
+@pytest.fixture
+def stores(tmp_path):
+    """Return the maker of stores below `tmp_path`."""
+    with stores_below(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture(params=["binary", "text"])
@@ -269,15 +289,7 @@ def text(stores):
     return stores.make("text")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tools():
-    """Return the helpers that are no fixtures: `until`, `run`, `tree`, `mounts_below`."""
+    """Return this module, for the helpers in it that are no fixtures."""
     return sys.modules[__name__]
-
-
-@pytest.fixture
-def both(mounted, tmp_path):
-    """Return a directory in a mount and a plain one, to be treated alike."""
-    plain = tmp_path / "plain"
-    plain.mkdir()
-    return mounted.path, plain
