@@ -98,6 +98,12 @@ class NotAValueError(KvfsError):
     code = errno.EINVAL
 
 
+def not_a_value(key: bytes) -> NotAValueError:
+    """Return the error for `key`, which names no value."""
+    shown = key.decode(errors="backslashreplace")
+    return NotAValueError(f"key {shown!r} names a special file, not a value")
+
+
 class ReadOnlyError(KvfsError):
     """The store was opened for reading only."""
 

@@ -19,7 +19,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.codec import BadRecordError, Place
-from kvfs.errors import CorruptionError, NoSpaceError, RecordTooLargeError, StoreFailedError
+from kvfs.errors import (
+    CorruptionError,
+    KvfsError,
+    NoSpaceError,
+    RecordTooLargeError,
+    StoreFailedError,
+)
 from kvfs.records import Location
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import Segment, damaged, name_of
@@ -117,6 +123,10 @@ class Log:
         except FileNotFoundError:
             message = f"segment {name_of(location.segment)} is missing"
             raise CorruptionError(message) from None
+        except OSError as error:
+            name = name_of(location.segment)
+            message = f"segment {name} cannot be read at offset {location.offset}: {error.strerror}"
+            raise KvfsError(message, error.errno) from error
 
     def sync(self) -> None:
         """Return once everything appended before the call is on stable storage.
@@ -155,7 +165,9 @@ class Log:
             if self._writable and self._failure is None:
                 self.sync()
                 if self._active and not self._marked_clean:
-                    self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
+                    # Worth having, but no promise hangs on it.
+                    with suppress(OSError):
+                        self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
         finally:
             for segment in self._readers.values():
                 segment.close()
@@ -236,9 +248,10 @@ class Log:
         self._newest = number
         if number and not self._active:
             stale = self._readers.pop(number, None)
-            if stale:
-                stale.close()
             self._active = Segment.open(self._disk, self._paths.segments, number, writable=True)
+            if stale:
+                self._active.synced = stale.synced
+                stale.close()
         if self._active:
             self._active.cut(size)
 

@@ -16,6 +16,7 @@ log that is cut the same way again.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.codec import BadRecordError
@@ -91,8 +92,10 @@ class Replay:
 
         Raises `CorruptionError` at damage.
         """
+        # Read before the segments are listed: a writer may close beside us.
+        clean = self._read_clean()
         numbers = self.segments()
-        self._check_end(numbers)
+        _check_end(numbers, clean)
         batch: list[tuple[Record, Location]] = []
         sequence = 0
         for number in numbers:
@@ -100,7 +103,7 @@ class Replay:
             last = number == numbers[-1]
             if last:
                 self._last, self._last_size = number, len(data)
-                self.clean = self._read_clean() == (number, len(data))
+                self.clean = clean == (number, len(data))
             try:
                 start = self._codec.header_size
                 first = check_header(self._codec, self._config.id, number, data)
@@ -120,13 +123,6 @@ class Replay:
                 if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
 
-    def _check_end(self, numbers: list[int]) -> None:
-        """Raise `CorruptionError` if segments are gone that a clean close left behind."""
-        clean = self._read_clean()
-        if clean and clean[0] > len(numbers):
-            message = f"segment {name_of(len(numbers) + 1)} is missing"
-            raise CorruptionError(message)
-
     def _is_torn(self, data: bytes, number: int, error: BadRecordError) -> bool:
         if error.foreign:
             return False
@@ -139,6 +135,11 @@ class Replay:
     def cut_tail(self) -> None:
         """Move everything behind `end` to quarantine."""
         end = self.end
+        if not self.clean:
+            # It speaks of a log that is no more, and must not be held against this one.
+            with suppress(FileNotFoundError):
+                self._disk.unlink(self._paths.clean)
+                self._disk.sync_directory(os.path.dirname(self._paths.clean))
         for number in range(self._last, end.segment, -1):
             self._keep_tail(number, 0)
             self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
@@ -176,11 +177,20 @@ class Replay:
             return None
 
 
+def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:
+    """Raise `CorruptionError` if segments are gone that a clean close left behind."""
+    if clean and clean[0] > len(numbers):
+        message = f"segment {name_of(len(numbers) + 1)} is missing"
+        raise CorruptionError(message)
+
+
 def _has_hole(data: bytes, start: int, end: int) -> bool:
     """Tell whether zeros reach the end of a sector between `start` and `end`."""
     boundary = start - start % _SECTOR + _SECTOR
-    while boundary - _ZEROS < end:
-        if start <= boundary - _ZEROS and not any(data[boundary - _ZEROS : boundary]):
+    low = max(start, boundary - _ZEROS)
+    while low < end:
+        if not any(data[low:boundary]):
             return True
         boundary += _SECTOR
+        low = boundary - _ZEROS
     return False

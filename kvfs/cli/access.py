@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys, mounts
 from kvfs.disk import Disk
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, not_a_value
 from kvfs.store import holder_of, open_store
 from kvfs.store.kv import read_config
 
@@ -52,7 +53,7 @@ class MountedStore:
             try:
                 self._write(names, value)
             except OSError as error:
-                if error.errno not in _NOT_HERE:
+                if isinstance(error, KvfsError) or error.errno not in _NOT_HERE:
                     raise
             else:
                 return
@@ -67,6 +68,8 @@ class MountedStore:
 
     def _write(self, names: list[bytes], value: bytes) -> None:
         with self._parent(names, create=True) as directory:
+            if _kind(names[-1], directory) not in (None, stat.S_IFREG, stat.S_IFDIR):
+                raise not_a_value(b"/".join(names))
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(names[-1], flags, 0o644, dir_fd=directory)
             try:
@@ -79,6 +82,8 @@ class MountedStore:
     def _unlink(self, names: list[bytes]) -> bool:
         try:
             with self._parent(names, create=False) as directory:
+                if _kind(names[-1], directory) != stat.S_IFREG:
+                    return False
                 os.unlink(names[-1], dir_fd=directory)
         except OSError as error:
             if error.errno in (errno.ENOENT, *_NOT_HERE):
@@ -105,6 +110,14 @@ class MountedStore:
             yield directory
         finally:
             os.close(directory)
+
+
+def _kind(name: bytes, directory: int) -> int | None:
+    """Return the S_IF type of `name` in the open `directory`, None if there is none."""
+    try:
+        return stat.S_IFMT(os.stat(name, dir_fd=directory, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def reader(path: str) -> Store:

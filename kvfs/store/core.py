@@ -86,6 +86,11 @@ class Core:
         self._last_time = max(self._last_time, time.clock_gettime_ns(_REALTIME_COARSE))
         return self._last_time
 
+    def tick(self) -> int:
+        """Return a time that is later than any before, for what must not be overtaken."""
+        self._last_time = self.now() + 1
+        return self._last_time
+
     def check(self, *, write: bool = False) -> None:
         """Raise `ClosedError`, `ReadOnlyError` or `StoreFailedError` where they hold."""
         if self.closed:
@@ -206,4 +211,6 @@ def is_blank(disk: Disk, path: str) -> bool:
         names = set(disk.list(path))
     except FileNotFoundError:
         return True
+    except NotADirectoryError:
+        return False
     return names <= {*_DIRECTORIES, f"{store_config.FILE}.tmp"}

@@ -10,9 +10,10 @@ from kvfs import config as store_config
 from kvfs import keys
 from kvfs.disk import Disk
 from kvfs.errors import (
+    CorruptionError,
     NotAStoreError,
-    NotAValueError,
     StoreExistsError,
+    not_a_value,
 )
 from kvfs.records import Delete, Put, Rename
 from kvfs.store.content import Content
@@ -63,8 +64,7 @@ class Store:
             elif isinstance(node, File):
                 self._content.replace(node, value)
             else:
-                message = f"key {_shown(key)} names a special file, not a value"
-                raise NotAValueError(message)
+                raise not_a_value(key)
 
     def get(self, key: bytes | str) -> bytes | None:
         """Return the value of `key`, or None if it has none.
@@ -101,8 +101,7 @@ class Store:
             if not isinstance(node, File):
                 return False
             if target is not None and not isinstance(target, File):
-                message = f"key {_shown(new)} names a special file, not a value"
-                raise NotAValueError(message)
+                raise not_a_value(new)
             if old != new:
                 self._content.commit(node)
                 if target is not None:
@@ -222,8 +221,7 @@ def init(
     location = os.path.abspath(os.fspath(path))
     config = store_config.make(format, max_segment_size, time.time_ns())
     if not is_blank(disk, location):
-        what = "is a kvfs store already" if _is_store(disk, location) else "is not empty"
-        message = f"{location} {what}"
+        message = f"{location} {_occupant(disk, location)}"
         raise StoreExistsError(message)
     initialise(disk, location, config)
     return config
@@ -264,7 +262,11 @@ def open_store(
         )
     config = read_config(location, disk)
     core = Core(disk, location, config, writable=not read_only)
-    core.open(mountpoint, wait)
+    try:
+        core.open(mountpoint, wait)
+    except CorruptionError as error:
+        message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"
+        raise CorruptionError(message) from None
     return Store(core)
 
 
@@ -286,9 +288,9 @@ def read_config(path: str, disk: Disk) -> Config:
     return store_config.load(disk.read_file(file), file)
 
 
-def _is_store(disk: Disk, path: str) -> bool:
-    return store_config.FILE in disk.list(path)
-
-
-def _shown(key: bytes) -> str:
-    return repr(key.decode(errors="backslashreplace"))
+def _occupant(disk: Disk, path: str) -> str:
+    try:
+        names = disk.list(path)
+    except NotADirectoryError:
+        return "is a file"
+    return "is a kvfs store already" if store_config.FILE in names else "is not empty"

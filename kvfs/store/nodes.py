@@ -202,7 +202,8 @@ class Nodes:
         pending = self.content.pending(node) if isinstance(node, File) else None
         if pending and not pending.replaced and attrs.mtime is not None:
             self._commit(node)
-        record = Setattr(b"", attrs, time=self._core.now())
+        # Later than any name that came into a directory before, logged or not.
+        record = Setattr(b"", attrs, time=self._core.tick())
         self._change(node, record, set_attrs)
         if pending:
             pending.explicit |= {

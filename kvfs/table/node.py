@@ -17,6 +17,8 @@ CONTROL_INO = 2
 KEYS_INO = 3
 FIRST_INO = 16
 """The first number of a key's node; those below are the mount's own."""
+FIRST_PIECE = 1 << 62
+"""Numbers from here on are for the directories of long keys, which are no state."""
 
 
 class Node:

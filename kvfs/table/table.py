@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from kvfs import keys, records
 from kvfs.table.content import Extent, cut, overlay
-from kvfs.table.node import Directory, File, Node, Special, Symlink, inconsistent
+from kvfs.table.node import (
+    FIRST_INO,
+    FIRST_PIECE,
+    Directory,
+    File,
+    Node,
+    Special,
+    Symlink,
+    inconsistent,
+)
 from kvfs.table.tree import Tree
 
 if TYPE_CHECKING:
@@ -151,8 +160,9 @@ class Table(Tree):
     def _rename(self, record: records.Rename, _location: Location | None) -> None:
         below = record.new.startswith(record.key + b"/")
         above = record.exchange and record.key.startswith(record.new + b"/")
-        if (record.directory and below) or (record.new_directory and above):
-            raise inconsistent("a directory cannot be moved into itself at", record.key)
+        illegal = record.directory and keys.split(record.new) is None
+        if illegal or (record.directory and below) or (record.new_directory and above):
+            raise inconsistent("a directory cannot be moved there from", record.key)
         if record.exchange:
             self._exchange(record)
             return
@@ -208,6 +218,10 @@ class Table(Tree):
         _touch(parent, record.time)
 
     def _exchange(self, record: records.Rename) -> None:
+        if record.directory != record.new_directory:
+            path = record.key if record.directory else record.new
+            if self.find(path) is not None:
+                raise inconsistent("a value would come to one that is aside, at", path)
         places = []
         for key, is_directory in (
             (record.key, record.directory),
@@ -249,9 +263,10 @@ class Table(Tree):
     # -- helpers -----------------------------------------------------------------
 
     def _number(self, key: bytes, attrs: Attrs) -> int:
-        ino = self.number(attrs.ino, self.missing(key))
-        if ino in self.nodes:
-            raise inconsistent(f"inode number {ino} is taken, for", key)
+        missing = self.missing(key)
+        ino = self.number(attrs.ino, missing)
+        if ino in self.nodes or not FIRST_INO <= ino - missing < FIRST_PIECE:
+            raise inconsistent(f"inode number {ino} is no free one, for", key)
         return ino
 
     def _prepare_counted(self, key: bytes, time: int) -> tuple[Directory, bytes]:
@@ -337,7 +352,7 @@ def _set_times(node: Node, attrs: Attrs, time: int) -> None:
     if attrs.atime is not None:
         node.atime = attrs.atime
     node.mtime = time if attrs.mtime is None else attrs.mtime
-    node.ctime = max(node.ctime, time) if attrs.ctime is None else attrs.ctime
+    node.ctime = max(node.ctime, time if attrs.ctime is None else attrs.ctime)
 
 
 def _changed(node: Node, time: int) -> None:

@@ -14,6 +14,7 @@ from kvfs.errors import PosixError
 from kvfs.table.node import (
     CONTROL_INO,
     FIRST_INO,
+    FIRST_PIECE,
     KEYS_INO,
     ROOT_INO,
     Directory,
@@ -24,9 +25,6 @@ from kvfs.table.node import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_FIRST_PIECE = 1 << 62
-"""Numbers from here on are for the directories of long keys, which are no state."""
 
 
 class Tree:
@@ -46,7 +44,7 @@ class Tree:
         self.values = 0
         self._shadowed: set[bytes] = set()
         self._next_implicit = FIRST_INO
-        self._next_piece = _FIRST_PIECE
+        self._next_piece = FIRST_PIECE
         for ino in (ROOT_INO, CONTROL_INO, KEYS_INO):
             node = Directory(ino, 0o755, uid, gid)
             node.atime = node.mtime = node.ctime = created

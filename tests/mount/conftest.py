@@ -134,6 +134,7 @@ def run(script, cwd, *, input=None, shell="bash"):
     done = subprocess.run(
         [shell, "-c", f"umask 022; set -e\n{script}"],
         cwd=cwd,
+        check=False,
         input=input,
         capture_output=True,
         timeout=60,
@@ -167,6 +168,7 @@ class Stores:
         """Run `python -m kvfs`. With `fails`, it must exit with that, and say why in one line."""
         done = subprocess.run(
             [sys.executable, "-m", "kvfs", *args],
+            check=False,
             input=stdin,
             capture_output=True,
             timeout=60,
@@ -190,7 +192,9 @@ class Stores:
         for daemon in self._daemons:
             daemon.send(signal.SIGKILL)
         for path in mounts_below(self.directory):
-            subprocess.run(["umount", "-l", path], capture_output=True, timeout=PATIENCE)
+            subprocess.run(
+                ["umount", "-l", path], check=False, capture_output=True, timeout=PATIENCE
+            )
 
     def finish(self):
         """End cleanly what still runs, then by force, and fail if anything was amiss."""
@@ -198,7 +202,9 @@ class Stores:
         for mounted in self._mounted:
             daemon = mounted.daemon
             if daemon and not daemon.ended():
-                subprocess.run(["umount", str(mounted.path)], capture_output=True, timeout=PATIENCE)
+                subprocess.run(
+                    ["umount", mounted.path], check=False, capture_output=True, timeout=PATIENCE
+                )
                 if not daemon.ended(PATIENCE):
                     complaints.append(f"daemon {daemon.pid} does not end")
             if mounted.quiet and (bad := _remarkable(mounted.log())):

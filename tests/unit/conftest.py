@@ -13,8 +13,6 @@ from kvfs.disk import Disk
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 
-HEADER = 64
-
 
 class FaultyDisk(Disk):
     """A disk whose calls fail as told; `calls` counts them."""
@@ -163,9 +161,15 @@ def any_record():
     """Return a strategy: given the strategy of times, records of all twelve types."""
 
     def of(times):
-        spiced = st.lists(st.sampled_from([b"|", b"\n", b"\0", b"%", b"%7C", b"a", b"/"]), max_size=9)
+        spiced = st.lists(
+            st.sampled_from([b"|", b"\n", b"\0", b"%", b"%7C", b"a", b"/"]), max_size=9
+        )
         data = st.binary(max_size=40) | spiced.map(b"".join)
-        number, flag, attrs = st.integers(0, 2**64 - 1), st.booleans(), st.just(records.NO_ATTRS) | _attrs()
+        number, flag, attrs = (
+            st.integers(0, 2**64 - 1),
+            st.booleans(),
+            st.just(records.NO_ATTRS) | _attrs(),
+        )
         kinds = st.sampled_from([stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
         modes = st.builds(int.__or__, kinds, st.integers(0, 0o7777))
         return st.one_of(

@@ -3,6 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kvfs.codec import BadRecordError, SegmentHeader, TextCodec
+from kvfs.codec.base import Place
 from kvfs.records import (
     Attrs,
     Delete,
@@ -21,6 +22,12 @@ from kvfs.records import (
 
 TIME = 1_700_000_000_123_456_789
 codec = TextCodec(TIME)
+
+
+def decode(line):
+    """Return the record of `line`, which may stand anywhere."""
+    return codec.decode(line, 3, 50)
+
 
 LINES = [
     (Put(b"a", b"1"), b"P|a|1\n"),
@@ -94,7 +101,7 @@ MALFORMED = [
 def test_lines_are_byte_for_byte(record, line):
     record = record._replace(time=TIME)
     assert codec.encode(record) == line
-    assert codec.decode(line) == record
+    assert decode(line) == record
 
 
 @given(data=st.data())
@@ -103,11 +110,11 @@ def test_every_record_round_trips(any_record, data):
     raw = codec.encode(record)
     assert raw.count(b"\n") == 1
     assert b"\0" not in raw
-    assert codec.decode(raw) == record
+    assert decode(raw) == record
 
 
 def test_all_records_get_the_time_of_the_codec():
-    assert codec.decode(codec.encode(Delete(b"a", time=5))).time == TIME
+    assert decode(codec.encode(Delete(b"a", time=5))).time == TIME
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
@@ -123,57 +130,78 @@ def test_lower_case_only_where_it_must_be(key, value):
 @pytest.mark.parametrize("line", MALFORMED)
 def test_malformed_lines_are_refused(line):
     with pytest.raises(BadRecordError):
-        codec.decode(line + b"\n")
+        decode(line + b"\n")
 
 
-@given(st.lists(st.sampled_from([*b"PpDdWwTtMmSsNnLlRrAaXxUu", *b"|||%=-017a\xff"]), max_size=12).map(bytes))
+@given(
+    st.lists(st.sampled_from([*b"PpDdWwTtMmSsNnLlRrAaXxUu", *b"|||%=-017a\xff"]), max_size=12).map(
+        bytes
+    )
+)
 @example(b"\xff|a")
 @example(b"P|a|1|" + b"\xff=1")
 @example(b"T|a|" + b"9" * 5000)
 @example(b"P|a|1|mtime=" + b"9" * 5000)
 def test_any_line_decodes_to_what_it_says_or_is_refused(line):
     try:
-        record = codec.decode(line + b"\n")
+        record = decode(line + b"\n")
     except BadRecordError:
         return
-    assert codec.decode(codec.encode(record)) == record
+    assert decode(codec.encode(record)) == record
 
 
 @pytest.mark.parametrize("raw", [b"", b"P|a|1", b"P|a|1\nD|a\n", b"\n", b"P|a|1\n "])
 def test_what_is_not_one_whole_line_is_refused(raw):
     with pytest.raises(BadRecordError):
-        codec.decode(raw)
+        decode(raw)
 
 
 @given(data=st.data())
 def test_scan_finds_each_record_where_it_was_put(any_record, data):
     records = data.draw(st.lists(any_record(st.just(TIME)), max_size=5))
     raws = [codec.encode(record) for record in records]
-    scanned = list(codec.scan(b"".join(raws), 0))
+    scanned = list(codec.scan(b"".join(raws), 1, 0))
     assert [found.record for found in scanned] == records
     assert [found.length for found in scanned] == [len(raw) for raw in raws]
-    assert [found.offset for found in scanned] == [sum(map(len, raws[:i])) for i in range(len(raws))]
+    assert [found.offset for found in scanned] == [
+        sum(map(len, raws[:i])) for i in range(len(raws))
+    ]
     assert not any(found.more for found in scanned)
 
 
 def test_scan_stops_at_the_bad_line_and_names_it():
     found = []
     with pytest.raises(BadRecordError) as caught:
-        found.extend(scanned.record for scanned in codec.scan(b"D|a\nwhat?\nD|b\n", 0))
+        found.extend(scanned.record for scanned in codec.scan(b"D|a\nwhat?\nD|b\n", 1, 0))
     assert caught.value.offset == 4
 
 
 def test_scan_refuses_a_line_without_its_end():
     with pytest.raises(BadRecordError) as caught:
-        list(codec.scan(b"D|a\nD|b", 0))
+        list(codec.scan(b"D|a\nD|b", 1, 0))
     assert caught.value.offset == 4
 
 
-def test_resync_finds_the_next_good_line():
-    assert codec.resync(b"bad\nworse\nD|b\n", 0) == 10
-    assert codec.resync(b"bad\nworse\n", 0) is None
-    assert codec.resync(b"bad\nD|b", 0) is None
-    assert codec.resync(b"bad", 0) is None
+@pytest.mark.parametrize(
+    ("data", "offsets"),
+    [
+        (b"bad\nworse\nD|b\nP|a|1\n", [10, 14]),
+        (b"bad\nD|a\nworse\nD|b\n", [4, 14]),
+        (b"D|a\nD|b\n", [4]),
+        (b"bad\nworse\n", []),
+        (b"bad\nD|b", []),
+        (b"bad", []),
+    ],
+)
+def test_resync_finds_the_good_lines_behind_a_bad_one(data, offsets):
+    found = list(codec.resync(data, 1, 0))
+    assert [scanned.offset for scanned in found] == offsets
+    assert all(data[f.offset : f.offset + f.length] == codec.encode(f.record) for f in found)
+
+
+def test_a_line_may_stand_anywhere():
+    raw = codec.encode(Put(b"a", b"1"))
+    assert codec.seal(raw, Place(7, 9, 3)) == raw
 
 
 @given(st.binary(max_size=20), st.binary(max_size=200), st.integers(0, 300))

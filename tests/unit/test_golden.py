@@ -1,8 +1,9 @@
 """The golden files: what docs/format.md says, as bytes that must never change.
 
-`records.jsonl` has a record a line: `at` is its segment, offset and length; a
-byte is a character of the same number. `nodes.jsonl` is what a replay makes of
-them, for a store of owner 0:0.
+`records.jsonl` has a record a line: `at` is its segment, offset and length,
+`synced` what the record says was synced before it (0 if left out); a byte is a
+character of the same number. `nodes.jsonl` is what a replay makes of them, for
+a store of owner 0:0.
 """
 
 import json
@@ -14,7 +15,8 @@ import pytest
 
 import kvfs
 from kvfs import config, records
-from kvfs.codec import BinaryCodec, SegmentHeader, TextCodec
+from kvfs.codec import BadRecordError, BinaryCodec, Place, SegmentHeader, TextCodec
+from kvfs.codec.base import Scanned
 from kvfs.disk import Disk
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
@@ -25,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
 STORE_ID = bytes(range(0, 256, 17))
 CREATED = 10**18
-SIZES = {"binary": 1362, "text": 588}
+SIZES = {"binary": 1543, "text": 600}
 FORMATS = pytest.mark.parametrize("form", SIZES)
 VALUES = {
     b"": b"|\n\0%",
@@ -36,12 +38,13 @@ VALUES = {
     b"d/e": b"\0\0\0xy",
     b"d/l": b"1",
     b"f": b"1",
+    b"v": b"old",
     b"x|y": b"100%\n",
 }
 
 
 def codec_of(form):
-    return BinaryCodec() if form == "binary" else TextCodec(CREATED)
+    return BinaryCodec(STORE_ID) if form == "binary" else TextCodec(CREATED)
 
 
 def segments_of(form):
@@ -54,12 +57,13 @@ def lines_of(form, name):
 
 
 def expected(form):
-    """Return the records that the golden file tells, each with its place and flag `more`."""
+    """Return the segment of each record that the golden file tells, and how a scan shows it."""
     return [read_record(line) for line in lines_of(form, "records.jsonl")]
 
 
 def read_record(line):
-    place, more = records.Location(*line.pop("at")), line.pop("more", False)
+    (number, offset, length), synced = line.pop("at"), line.pop("synced", 0)
+    more = line.pop("more", False)
     kind = getattr(records, line.pop("type"))
     line.setdefault("time", CREATED)
     attrs = line.get("attrs")
@@ -71,7 +75,7 @@ def read_record(line):
     for name, value in line.items():
         if isinstance(value, str):
             line[name] = value.encode("latin-1")
-    return kind(**line), place, more
+    return number, Scanned(kind(**line), offset, length, more, synced)
 
 
 def open_log(form, directory, *, writable):
@@ -102,7 +106,7 @@ def described(table, path, node):
 
 @FORMATS
 def test_every_record_type_and_flag_is_there(form):
-    seen = [record for record, _, _ in expected(form)]
+    seen = [found.record for _, found in expected(form)]
     assert {type(record) for record in seen} == set(records.Record.__args__)
     for name in ("directory", "new_directory", "exchange"):
         assert {getattr(record, name, None) for record in seen} >= {True, False}
@@ -113,32 +117,53 @@ def test_every_record_type_and_flag_is_there(form):
 @FORMATS
 def test_decode(form):
     codec = codec_of(form)
-    found = []
+    seen = []
     for number, data in enumerate(segments_of(form), 1):
-        for record, offset, length, more in codec.scan(data, codec.header_size):
-            place = records.Location(number, offset, length)
-            assert codec.decode(data[offset : offset + length]) == record
-            found.append((record, place, more))
-    assert found == expected(form)
+        for found in codec.scan(data, number, codec.header_size):
+            raw = data[found.offset : found.offset + found.length]
+            assert codec.decode(raw, number, found.offset) == found.record
+            seen.append((number, found))
+    assert seen == expected(form)
 
 
 @FORMATS
 def test_encode(form):
     codec = codec_of(form)
     made = {}
-    for count, (record, place, more) in enumerate(expected(form)):
-        header = codec.header(SegmentHeader(STORE_ID, place.segment, count))
-        data = made.setdefault(place.segment, bytearray(header))
-        assert (len(data), place.offset) == (place.offset, len(data))
-        data += codec.encode(record, more=more)
+    for count, (number, found) in enumerate(expected(form)):
+        header = codec.header(SegmentHeader(STORE_ID, number, count))
+        data = made.setdefault(number, bytearray(header))
+        assert len(data) == found.offset
+        raw = codec.encode(found.record, more=found.more)
+        data += codec.seal(raw, Place(number, found.offset, found.synced))
     assert list(made.values()) == segments_of(form)
 
 
+def test_no_record_verifies_in_another_segment_or_store():
+    other = BinaryCodec(bytes(16))
+    for number, found in expected("binary"):
+        data = segments_of("binary")[number - 1]
+        raw = data[found.offset : found.offset + found.length]
+        places = [(BinaryCodec(STORE_ID), number + 1, found.offset)]
+        places += [(BinaryCodec(STORE_ID), number, found.offset + 1), (other, number, found.offset)]
+        for codec, segment, offset in places:
+            with pytest.raises(BadRecordError):
+                codec.decode(raw, segment, offset)
+
+
+def test_some_records_say_what_was_synced_before_them():
+    synced = {(number, found.synced) for number, found in expected("binary") if found.synced}
+    assert {number for number, _ in synced} == {1, 2}
+    starts = {(number, found.offset) for number, found in expected("binary")}
+    assert synced <= starts
+
+
 def test_segment_headers():
+    codec = BinaryCodec(STORE_ID)
     count = 0
     for number, data in enumerate(segments_of("binary"), 1):
-        assert BinaryCodec().parse_header(data) == SegmentHeader(STORE_ID, number, count)
-        count += sum(place.segment == number for _, place, _ in expected("binary"))
+        assert codec.parse_header(data) == SegmentHeader(STORE_ID, number, count)
+        count += sum(segment == number for segment, _ in expected("binary"))
     assert all(TextCodec().parse_header(data) is None for data in segments_of("text"))
 
 
@@ -147,9 +172,11 @@ def test_the_log_writes_the_same_segments(form, tmp_path):
     log = open_log(form, tmp_path, writable=True)
     assert list(log.replay()) == []
     batch = []
-    for record, _, more in expected(form):
-        batch.append(record)
-        if not more:
+    for _, found in expected(form):
+        if found.synced == found.offset:
+            log.sync()
+        batch.append(found.record)
+        if not found.more:
             log.append(batch, atomic=True)
             batch = []
     log.close()
@@ -187,13 +214,16 @@ def test_configuration(form):
 
 def test_example():
     data = (GOLDEN / "example.seg").read_bytes()
-    codec = BinaryCodec()
+    codec = BinaryCodec(STORE_ID)
     put = records.Put(b"a", b"hi", time=CREATED)
     delete = records.Delete(b"a", time=CREATED + 10**9)
     assert codec.parse_header(data) == SegmentHeader(STORE_ID, 1, 0)
-    assert [found.record for found in codec.scan(data, codec.header_size)] == [put, delete]
-    header = codec.header(SegmentHeader(STORE_ID, 1, 0))
-    assert header + codec.encode(put) + codec.encode(delete) == data
+    seen = [(found.record, found.synced) for found in codec.scan(data, 1, codec.header_size)]
+    assert seen == [(put, 0), (delete, 93)]
+    made = codec.header(SegmentHeader(STORE_ID, 1, 0))
+    made += codec.seal(codec.encode(put), Place(1, 64, 0))
+    made += codec.seal(codec.encode(delete), Place(1, 93, 93))
+    assert made == data
 
 
 @pytest.mark.parametrize(

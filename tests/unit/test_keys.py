@@ -45,8 +45,12 @@ LEGAL = [
 ]
 any_key = st.one_of(
     st.binary(max_size=30),
-    st.lists(st.sampled_from([b"a", b".", b"/", b"%", b"=", b"+", b"\0", b".kvfs", b"%2F"])).map(b"".join),
-    st.builds(lambda part, count: part * count, st.binary(min_size=1, max_size=3), st.integers(1, 900)),
+    st.lists(st.sampled_from([b"a", b".", b"/", b"%", b"=", b"+", b"\0", b".kvfs", b"%2F"])).map(
+        b"".join
+    ),
+    st.builds(
+        lambda part, count: part * count, st.binary(min_size=1, max_size=3), st.integers(1, 900)
+    ),
 )
 any_name = st.one_of(
     st.binary(max_size=8),

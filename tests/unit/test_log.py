@@ -39,7 +39,7 @@ def test_segments_of_binary_start_with_their_header(logs):
     for _ in range(3):
         log.append([Put(b"k", bytes(400))])
     log.close()
-    assert [len(data) for data in logs.files().values()] == [64 + 20 + 3 + 400] * 3
+    assert [len(data) for data in logs.files().values()] == [64 + 24 + 3 + 400] * 3
     heads = [log.codec.parse_header(data) for data in logs.files().values()]
     assert [(head.number, head.first) for head in heads] == [(1, 0), (2, 1), (3, 2)]
 
@@ -89,7 +89,9 @@ def test_damage_under_an_open_log_is_named_and_never_returned(logs, form):
     data = bytearray(logs.files()["00000001.seg"])
     data[place.offset] ^= 1
     logs.write(1, data)
-    with pytest.raises(CorruptionError, match=rf"00000001\.seg .*offset {place.offset}\b") as caught:
+    with pytest.raises(
+        CorruptionError, match=rf"00000001\.seg .*offset {place.offset}\b"
+    ) as caught:
         log.read(place)
     assert caught.value.errno == errno.EIO
     log.close()
@@ -129,7 +131,9 @@ def test_a_full_disk_refuses_the_record_whole(logs, faulty, full):
 @pytest.mark.parametrize("partial", [0, 1, 30])
 @pytest.mark.parametrize("after", range(8))
 @pytest.mark.parametrize("atomic", [True, False])
-def test_a_full_disk_takes_back_a_batch_from_any_call_on(logs, faulty, call, partial, after, atomic):
+def test_a_full_disk_takes_back_a_batch_from_any_call_on(
+    logs, faulty, call, partial, after, atomic
+):
     logs.make("binary", 512).close()
     log, _ = logs.open(faulty)
     log.append([A])

@@ -29,7 +29,16 @@ def reopened(logs):
     return records
 
 
-@pytest.mark.parametrize("tail", [b"", bytes(100), b"\xb5" * 100, b"P|x|y" * 9, b"\n\n"])
+TAILS = {
+    "nothing": b"",
+    "zeros": bytes(100),
+    "marks": b"\xb5" * 100,
+    "text": b"P|x|y" * 9,
+    "lines": b"\n\n",
+}
+
+
+@pytest.mark.parametrize("tail", TAILS.values(), ids=TAILS)
 def test_a_tail_torn_at_any_byte_is_cut_to_the_last_whole_record(logs, form, tail):
     places = written(logs, form)
     whole = logs.files()["00000001.seg"]
@@ -52,7 +61,12 @@ def _expected(survivors, size, whole, rest, form):
     if form == "text":
         end = whole.rfind(b"\n", 0, size) + 1
         line, newline, _ = (whole[end:size] + rest).partition(b"\n")
-        values = {b"P|a|1": RECORDS[0], b"P|bb|22": RECORDS[1], b"D|a": RECORDS[2], b"P|c|": RECORDS[3]}
+        values = {
+            b"P|a|1": RECORDS[0],
+            b"P|bb|22": RECORDS[1],
+            b"D|a": RECORDS[2],
+            b"P|c|": RECORDS[3],
+        }
         if newline and line[:1] in (b"P", b"D"):
             fields = line.split(b"|")
             if line in values:
@@ -209,11 +223,51 @@ def test_a_missing_last_segment_after_a_clean_close_is_corruption(logs, form):
         logs.open()
 
 
-def test_a_log_cut_after_a_clean_close_is_corruption(logs, form):
+def test_a_log_cut_after_a_clean_close_has_a_torn_tail(logs, form):
+    """Whoever cuts a file by hand gets what a crash would have left."""
     places = written(logs, form)
     logs.open()[0].close()
-    logs.write(1, logs.files()["00000001.seg"][: places[-1].offset])
-    with pytest.raises(CorruptionError):
+    cut = logs.files()["00000001.seg"][: places[-1].offset + 3]
+    logs.write(1, cut)
+    assert reopened(logs) == RECORDS[:-1]
+    assert list(logs.kept().values()) == [cut[-3:]]
+    assert not os.path.exists(logs.paths.clean)
+
+
+def test_a_cut_segment_header_after_a_clean_close_is_cut_once_and_for_all(logs):
+    written(logs, "binary", [Put(b"k", bytes(400))] * 2, 512)
+    logs.open()[0].close()
+    logs.write(2, logs.files()["00000002.seg"][:40])
+    for _ in range(2):
+        assert reopened(logs) == [Put(b"k", bytes(400))]
+    assert list(logs.kept()) == ["00000002.seg.0"]
+
+
+def holed(logs, *, synced):
+    """Write five records, lose the sector in which the third one ends, and die."""
+    log = logs.make("binary", 4096)
+    places = []
+    for number in range(5):
+        places += log.append([Put(b"%d" % number, b"x" * 300)])
+        if number == 3 and synced:
+            log.sync()
+    logs.crash(log)
+    data = bytearray(logs.files()["00000001.seg"])
+    sector = (places[2].offset + places[2].length) // 512 * 512
+    data[sector - 512 : sector] = bytes(512)
+    logs.write(1, bytes(data))
+    return [place for place in places if place.offset + place.length <= sector - 512]
+
+
+def test_a_hole_in_what_was_not_synced_is_cut(logs):
+    whole = holed(logs, synced=False)
+    assert reopened(logs) == [Put(b"%d" % number, b"x" * 300) for number in range(len(whole))]
+    assert len(logs.kept()) == 1
+
+
+def test_a_hole_in_what_was_synced_is_corruption(logs):
+    holed(logs, synced=True)
+    with pytest.raises(CorruptionError, match="damaged at offset"):
         logs.open()
 
 

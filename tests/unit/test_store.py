@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -8,7 +7,6 @@ import threading
 import pytest
 
 import kvfs
-from kvfs.records import Delete, Put
 
 
 @pytest.fixture
@@ -232,7 +230,9 @@ def test_init(path):
     kvfs.init(path + "2")
 
 
-@pytest.mark.parametrize(("form", "size"), [("binary", 511), ("text", 0), ("binary", 2**40 + 1), ("xml", 512)])
+@pytest.mark.parametrize(
+    ("form", "size"), [("binary", 511), ("text", 0), ("binary", 2**40 + 1), ("xml", 512)]
+)
 def test_what_cannot_be_is_refused_before_anything_is_made(path, form, size):
     for make in (kvfs.init, kvfs.open):
         with pytest.raises(kvfs.ConfigError) as caught:
@@ -359,159 +359,3 @@ def test_a_reader_changes_nothing(path, segments):
                 action()
             assert caught.value.errno == errno.EROFS
     assert (sorted(os.listdir(path)), segments(path)) == before
-
-
-# -- damage and failing disks -----------------------------------------------------------
-
-
-def test_damage_is_never_handed_out(path, segments):
-    with kvfs.open(path) as store:
-        store.put("k", b"old")
-        store.put("k", b"new value")
-        at = segments(path)[0].index(b"new value")
-        with open(os.path.join(path, "segments", "00000001.seg"), "r+b") as file:
-            file.seek(at)
-            file.write(b"N")
-        with pytest.raises(kvfs.CorruptionError, match=r"00000001\.seg .*offset \d+"):
-            store.get("k")
-
-
-def test_a_full_disk_refuses_whole_and_goes_on(path, faulty, full):
-    with kvfs.open(path, disk=faulty, max_segment_size=512) as store:
-        store.put("a", "1")
-        store.put("b", "2")
-        faulty.fail("write", full, partial=3)
-        for action in (
-            lambda: store.put("a", "x" * 2000),
-            lambda: store.put("new/k", "x" * 2000),
-            lambda: store.delete("a"),
-            lambda: store.rename("a", "n/b"),
-        ):
-            with pytest.raises(kvfs.NoSpaceError):
-                action()
-            assert list(store.items()) == [(b"a", b"1"), (b"b", b"2")]
-        faulty.heal()
-        store.put("a", "x" * 2000)
-    with kvfs.open(path) as store:
-        assert list(store.items()) == [(b"a", b"x" * 2000), (b"b", b"2")]
-
-
-@pytest.mark.parametrize("after", range(12))
-def test_a_disk_that_fills_up_at_any_write_of_a_value(path, faulty, after):
-    with kvfs.open(path, disk=faulty, max_segment_size=512) as store:
-        store.put("a", "1")
-        faulty.fail("write", errno.ENOSPC, after=after)
-        try:
-            store.put("a", "x" * 2000)
-            expected = b"x" * 2000
-        except kvfs.NoSpaceError:
-            expected = b"1"
-        faulty.heal()
-        assert store.get("a") == expected
-        store.put("b", "y" * 2000)
-    with kvfs.open(path) as store:
-        assert list(store.items()) == [(b"a", expected), (b"b", b"y" * 2000)]
-
-
-def test_a_full_disk_at_close_loses_nothing(path, faulty):
-    store = kvfs.open(path, disk=faulty)
-    store.put("a", "1")
-    faulty.fail("write", errno.ENOSPC)
-    try:
-        store.close()
-    except OSError as error:
-        assert isinstance(error, kvfs.KvfsError)  # noqa: PT017 - not closing cleanly is allowed
-    faulty.heal()
-    with kvfs.open(path) as again:
-        assert again.get("a") == b"1"
-
-
-def test_after_a_failed_write_the_store_only_reads(path, faulty):
-    with kvfs.open(path, disk=faulty) as store:
-        store.put("a", "1")
-        faulty.fail("write", errno.EIO, times=1)
-        for _ in range(2):
-            with pytest.raises(kvfs.StoreFailedError) as caught:
-                store.put("a", "2")
-            assert caught.value.errno == errno.EIO
-        for action in (lambda: store.delete("a"), store.sync):
-            with pytest.raises(kvfs.StoreFailedError):
-                action()
-        assert store.get("a") == b"1"
-    assert dict(kvfs.open(path, read_only=True).items()) == {b"a": b"1"}
-
-
-def test_a_failed_read_is_an_error_of_kvfs(path, faulty):
-    with kvfs.open(path, disk=faulty) as store:
-        store.put("a", "1")
-        faulty.fail("read", errno.EIO)
-        with pytest.raises(kvfs.KvfsError, match="00000001") as caught:
-            store.get("a")
-        assert caught.value.errno == errno.EIO
-        faulty.heal()
-        assert store.get("a") == b"1"
-
-
-def test_every_error_is_an_oserror_with_its_errno():
-    import kvfs.errors
-
-    classes = [value for value in vars(kvfs.errors).values() if isinstance(value, type)]
-    assert len(classes) > 12
-    for kind in classes:
-        error = kind(errno.EPERM) if kind.__name__ == "PosixError" else kind("a sentence")
-        assert isinstance(error, kvfs.KvfsError)
-        assert isinstance(error, OSError)
-        assert error.errno in errno.errorcode
-        assert json.dumps(str(error))
-
-
-# -- threads ---------------------------------------------------------------------------------
-
-
-def test_threads_may_share_a_store(path, form):
-    failures = []
-
-    def hammer(number):
-        try:
-            for turn in range(60):
-                key = f"{number}/{turn % 7}"
-                store.put(key, f"{number} {turn}" * 9)
-                assert store.get(key) == f"{number} {turn}".encode() * 9
-                store.put("shared", str(number) * 500)
-                assert len(set(store.get("shared") or b"0")) == 1
-                if turn % 5 == 0:
-                    store.sync()
-                    list(store.items())
-                if turn % 7 == 3:
-                    assert store.delete(key)
-                    assert key not in store
-        except BaseException as error:
-            failures.append(error)
-
-    with kvfs.open(path, format=form, max_segment_size=2048) as store:
-        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert failures == []
-        before = list(store.items())
-    assert len(before) == 6 * 6 + 1
-    with kvfs.open(path) as store:
-        assert list(store.items()) == before
-
-
-def test_records_of_a_log_can_be_replayed_elsewhere(path):
-    with kvfs.open(path) as store:
-        store.put("a", "1")
-        store.delete("a")
-        records = [record for record, _ in _replay(store)]
-    assert [type(record) for record in records] == [Put, Delete]
-    assert records[0].time <= records[1].time
-
-
-def _replay(store):
-    from kvfs.recovery import Replay
-
-    log = store._core.log
-    return Replay(log._disk, log._paths, log._config).records()

@@ -19,8 +19,8 @@ from kvfs.records import (
     Truncate,
     Write,
 )
-from kvfs.table import Directory, Extent, File, Symlink as SymlinkNode, Table
-from kvfs.table.content import cut, overlay, within
+from kvfs.table import Directory, Extent, File, Table
+from kvfs.table import Symlink as SymlinkNode
 
 FIRST = 16
 
@@ -153,7 +153,9 @@ def test_mkdir_and_its_delete(machine):
 
 
 def test_symlinks_and_special_files(machine):
-    machine.do(Symlink(b"l", b"to"), Mknod(b"f", stat.S_IFIFO | 0o620, 0), Mknod(b"c", stat.S_IFCHR, 259))
+    machine.do(
+        Symlink(b"l", b"to"), Mknod(b"f", stat.S_IFIFO | 0o620, 0), Mknod(b"c", stat.S_IFCHR, 259)
+    )
     link, fifo, device = (machine.table.find(key) for key in (b"l", b"f", b"c"))
     assert isinstance(link, SymlinkNode)
     assert (link.target, link.size, link.mode) == (b"to", 2, stat.S_IFLNK | 0o777)
@@ -313,7 +315,9 @@ def test_rename_replaces_the_value_there(machine):
     assert machine.table.find(b"d/b").ctime == machine.table.root.mtime == time
 
 
-@pytest.mark.parametrize(("old", "new"), [(b"a", b"a/b"), (b"a/b", b"a"), (b"", b"a/b"), (b"a/b", b"")])
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"a", b"a/b"), (b"a/b", b"a"), (b"", b"a/b"), (b"a/b", b"")]
+)
 def test_rename_up_and_down_its_own_path(machine, old, new):
     machine.do(put(old), Rename(old, new))
     assert (machine.keys(), machine.value(new)) == ({new}, 1)
@@ -371,14 +375,8 @@ def test_exchange_of_a_value_and_a_shadowed_directory_loses_no_value(machine):
 
 def test_numbers_count_directories_first(machine):
     machine.do(put(b"a"), put(b"x/y/z"), Mkdir(b"m"), put(b"x/y/w"))
-    assert machine.paths() == {
-        b"a": 16,
-        b"x": 17,
-        b"x/y": 18,
-        b"x/y/z": 19,
-        b"m": 20,
-        b"x/y/w": 21,
-    }
+    numbers = {b"a": 16, b"x": 17, b"x/y": 18, b"x/y/z": 19, b"m": 20, b"x/y/w": 21}
+    assert machine.paths() == numbers
 
 
 def test_an_explicit_number_counts_for_its_directories_too(machine):
@@ -390,51 +388,10 @@ def test_an_explicit_number_counts_for_its_directories_too(machine):
 
 def test_a_link_and_a_rename_number_only_new_directories(machine):
     machine.do(put(b"a"), Link(b"a", b"p/q/l"), Rename(b"a", b"r/a"), put(b"z"))
-    assert machine.paths() == {
-        b"p": 17,
-        b"p/q": 18,
-        b"p/q/l": 16,
-        b"r": 19,
-        b"r/a": 16,
-        b"z": 20,
-    }
+    numbers = {b"p": 17, b"p/q": 18, b"p/q/l": 16, b"r": 19, b"r/a": 16, b"z": 20}
+    assert machine.paths() == numbers
 
 
 def test_numbers_are_never_reused(machine):
     machine.do(put(b"a"), Delete(b"a"), put(b"a"))
     assert machine.paths() == {b"a": 17}
-
-
-# -- extents ----------------------------------------------------------------------------
-
-
-def test_extents_behave_as_bytes_do():
-    import random
-
-    rng = random.Random(5)
-    for _ in range(300):
-        extents, expected = [], {}
-        for turn in range(12):
-            start, length = rng.randrange(30), rng.randrange(1, 12)
-            if rng.random() < 0.25:
-                cut(extents, start)
-                expected = {at: what for at, what in expected.items() if at < start}
-                continue
-            overlay(extents, Extent(start, length, Location(turn, 0, 0), 0))
-            expected |= {at: (turn, at - start) for at in range(start, start + length)}
-        assert _bytes_of(extents) == expected
-        low, high = sorted(rng.sample(range(42), 2))
-        part = {at: what for at, what in expected.items() if low <= at < high}
-        assert _bytes_of(within(extents, low, high)) == part
-
-
-def _bytes_of(extents):
-    found, end = {}, 0
-    for extent in extents:
-        assert extent.length > 0
-        assert extent.start >= end
-        end = extent.end
-        found |= {
-            extent.start + at: (extent.location.segment, extent.skip + at) for at in range(extent.length)
-        }
-    return found
