@@ -99,7 +99,7 @@ class Log:
         encode = self.codec.encode
         encoded = [encode(rec, more=atomic and i < last) for i, rec in enumerate(records)]
         for raw, record in zip(encoded, records, strict=True):
-            self._check_length(record, len(raw))
+            check_length(record, len(raw), self.max_record)
         mark = self._end()
         try:
             if self._marked_clean:
@@ -143,7 +143,7 @@ class Log:
 
     def check_fits(self, record: Record) -> None:
         """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
-        self._check_length(record, len(self.codec.encode(record)))
+        check_length(record, len(self.codec.encode(record)), self.max_record)
 
     def fail(self, reason: str) -> None:
         """Take no more writes, because of `reason`."""
@@ -285,10 +285,12 @@ class Log:
             self._readers.pop(next(iter(self._readers))).close()
         self._readers[segment.number] = segment
 
-    def _check_length(self, record: Record, length: int) -> None:
-        if length > self.max_record:
-            message = (
-                f"a {type(record).__name__.lower()} record of {length} bytes does not fit into a"
-                f" segment, which holds {self.max_record} bytes"
-            )
-            raise RecordTooLargeError(message)
+
+def check_length(record: Record, length: int, room: int) -> None:
+    """Raise `RecordTooLargeError` if `record`, of `length` bytes, exceeds the `room` of a segment."""
+    if length > room:
+        message = (
+            f"a {type(record).__name__.lower()} record of {length} bytes does not fit into a"
+            f" segment, which holds {room} bytes"
+        )
+        raise RecordTooLargeError(message)

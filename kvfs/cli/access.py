@@ -16,12 +16,15 @@ from typing import TYPE_CHECKING, Protocol
 from kvfs import keys, mounts
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, not_a_value
+from kvfs.log import check_length
+from kvfs.records import Put
 from kvfs.store import holder_of, open_store
 from kvfs.store.kv import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvfs.config import Config
     from kvfs.store import Store
 
 _NOT_HERE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EPERM, errno.ENXIO)
@@ -41,13 +44,18 @@ class Writer(Protocol):
 class MountedStore:
     """A store behind its mount: keys are written as files."""
 
-    def __init__(self, mountpoint: str) -> None:
-        """Write below `mountpoint`."""
+    def __init__(self, mountpoint: str, config: Config) -> None:
+        """Write below `mountpoint`, where the store that `config` describes is."""
         self._mountpoint = mountpoint
+        self._config = config
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of `key` at its path, or aside where a directory or file is in the way."""
         keys.check(key)
+        codec = self._config.codec()
+        if not codec.atomic:
+            record = Put(key, value)
+            check_length(record, len(codec.encode(record)), self._config.max_segment_size)
         names = keys.split(key)
         if names is not None:
             try:
@@ -133,12 +141,12 @@ def writer(path: str) -> Iterator[Writer]:
     """
     disk = Disk()
     path = os.path.abspath(path)
-    read_config(path, disk)
+    config = read_config(path, disk)
     holder = holder_of(disk, path)
     mount = mounts.find(holder.mountpoint) if holder and holder.mountpoint else None
     if mount and os.path.realpath(mount.store) == os.path.realpath(path):
         try:
-            yield MountedStore(mount.mountpoint)
+            yield MountedStore(mount.mountpoint, config)
         except OSError as error:
             if isinstance(error, KvfsError):
                 raise

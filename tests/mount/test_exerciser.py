@@ -21,7 +21,7 @@ class Exerciser:
 
     def __init__(self, mounted, seed):
         self.mounted = mounted
-        self.random = random.Random(seed)  # noqa: S311 - a model, not a secret
+        self.random = random.Random(seed)
         self.path = mounted.path / "file"
         self.model = bytearray()
         self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT)
