@@ -33,7 +33,7 @@ class Syncer:
         store = self._store
         target = store.position
         while store.synced < target:
-            if self._running:
+            if self._running is not None:
                 await self._running.wait()
                 continue
             self._running = trio.Event()

@@ -75,7 +75,7 @@ def test_no_store(stores, verb):
     ):
         args = verb.format(place).split()
         done = stores.cli(*args, cwd=stores.directory, fails=1)
-        assert says in done.stderr, done
+        assert b"does not fit" in done.stderr, done
         assert place.encode() in done.stderr
     assert os.listdir(stores.directory / "empty") == []
 
@@ -173,10 +173,10 @@ def test_keys_and_values_over_the_limit(stores):
     store = stores.make("text", size=70_000, mount=False)
     store.quiet = False
     limit = b"k" * 65_535
-    for turn, says in enumerate((b"does not fit", b"File too large")):
+    for turn in range(2):
         assert b"65536 bytes" in store.cli("put", store.store, limit + b"k", "1", fails=1).stderr
         done = store.cli("put", store.store, f"big{turn}", stdin=b"x" * 100_000, fails=1)
-        assert says in done.stderr
+        assert b"does not fit" in done.stderr
         store.cli("put", store.store, limit, str(turn), ok=True)
         assert store.cli("get", store.store, limit, ok=True).stdout == str(turn).encode()
         if not store.daemon:
