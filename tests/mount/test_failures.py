@@ -75,7 +75,7 @@ def test_no_store(stores, verb):
     ):
         args = verb.format(place).split()
         done = stores.cli(*args, cwd=stores.directory, fails=1)
-        assert b"does not fit" in done.stderr, done
+        assert says in done.stderr, done
         assert place.encode() in done.stderr
     assert os.listdir(stores.directory / "empty") == []
 

@@ -16,11 +16,13 @@ class SlowStore:
         self.synced = 0
         self.calls = 0
         self.failed = False
+        self.started = threading.Event()
         self.gate = threading.Event()
 
     def sync_log(self):
         self.calls += 1
         target = self.position
+        self.started.set()
         assert self.gate.wait(10)
         self.check_healthy()
         self.synced = target
@@ -65,12 +67,12 @@ def test_what_is_logged_during_a_sync_waits_for_the_next():
 
         async def one(name):
             await syncer.sync()
-            order.append((name, store.calls))
+            order.append((name, store.synced))
 
         async with trio.open_nursery() as nursery:
             store.position = 1
             nursery.start_soon(one, "early")
-            await trio.testing.wait_all_tasks_blocked()
+            await trio.to_thread.run_sync(store.started.wait)
             store.position = 2
             nursery.start_soon(one, "late")
             await trio.testing.wait_all_tasks_blocked()
@@ -78,6 +80,7 @@ def test_what_is_logged_during_a_sync_waits_for_the_next():
 
     trio.run(main)
     assert order == [("early", 1), ("late", 2)]
+    assert store.calls == 2
 
 
 def test_a_failed_sync_fails_all_who_wait():
