@@ -7,7 +7,7 @@
 # What is there already is left alone, so a second call is fast.
 set -euo pipefail
 
-here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+here=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")
 venv=$here/.venv
 
 say() { printf 'kvfs: %s\n' "$*" >&2; }
@@ -50,7 +50,7 @@ find_python() {
 }
 
 install_packages() {
-    local manager packages sudo=() command
+    local manager packages sudo=() command update=
     for manager in apt-get dnf zypper pacman apk none; do
         command -v "$manager" >/dev/null && break
     done
@@ -58,7 +58,7 @@ install_packages() {
     [ -n "${packages// /}" ] || return 0
     read -ra packages <<<"$packages"
     case $manager in
-        apt-get) command=(apt-get install -y --no-install-recommends) ;;
+        apt-get) command=(apt-get install -y --no-install-recommends) update="apt-get update && " ;;
         dnf) command=(dnf install -y) ;;
         zypper) command=(zypper install -y) ;;
         pacman) command=(pacman -S --noconfirm --needed) ;;
@@ -69,7 +69,7 @@ install_packages() {
         if command -v sudo >/dev/null && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then
             sudo=(sudo)
         else
-            fail "system packages are missing; run this as root and try again: ${command[*]} ${packages[*]}"
+            fail "system packages are missing; run this as root and try again: $update${command[*]} ${packages[*]}"
         fi
     fi
     say "installing ${packages[*]}"
@@ -111,24 +111,29 @@ install_kvfs() {
 
 mount_store() {
     local store=$1 mountpoint=$2
+    # A mountpoint left behind by a killed daemon exists but cannot be looked into.
+    [ -e "$mountpoint" ] || mkdir -p "$mountpoint" 2>/dev/null || true
     if [ ! -e "$store/store.toml" ]; then
+        mkdir -p "$(dirname "$store")"
         "$venv/bin/kvfs" init "$store"
         say "made the store $store"
     fi
-    # A mountpoint left behind by a killed daemon exists but cannot be looked into.
-    mountpoint -q "$mountpoint" 2>/dev/null || [ -d "$mountpoint" ] || mkdir -p "$mountpoint" 2>/dev/null || true
     if "$venv/bin/python" -m kvfs.mounts "$store" "$mountpoint"; then
         say "$store is mounted at $mountpoint already"
     else
         "$venv/bin/kvfs" mount "$store" "$mountpoint"
     fi
+    local kvfs
+    printf -v kvfs %q "$venv/bin/kvfs"
+    printf '%s is mounted at %s. Try:\n' "$store" "$mountpoint"
+    printf -v store %q "$store"
+    printf -v mountpoint %q "$mountpoint"
     cat <<END
-$store is mounted at $mountpoint. Try:
     echo hello > $mountpoint/greeting
     cat $mountpoint/greeting
-    $venv/bin/kvfs get $store greeting
+    $kvfs get $store greeting
 Unmount with:
-    $venv/bin/kvfs unmount $mountpoint
+    $kvfs unmount $mountpoint
 END
 }
 
@@ -136,12 +141,19 @@ usage() {
     sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
+wrong() {
+    say "$1; see: $0 --help"
+    exit 2
+}
+
 case ${1:-} in
     -h | --help) usage ;;
-    --setup) install_kvfs "${2:-}" ;;
-    -*) usage >&2; exit 2 ;;
+    --setup)
+        case ${2:-} in '' | \[*\]) install_kvfs "${2:-}" ;; *) wrong "unknown argument $2" ;; esac
+        ;;
+    -*) wrong "unknown option $1" ;;
     *)
-        [ $# -le 2 ] || { usage >&2; exit 2; }
+        [ $# -le 2 ] || wrong "too many arguments"
         install_kvfs
         mount_store "${1:-$here/kvfs-store}" "${2:-$here/kvfs-mount}"
         ;;

@@ -61,7 +61,7 @@ def load(data: bytes, path: str) -> Config:
     """
     try:
         values = tomllib.loads(data.decode())
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of UTF-8, of TOML, of numbers
         message = f"{path} is damaged: {error}"
         raise ConfigError(message) from None
     version = values.get("version")
@@ -84,13 +84,21 @@ def load(data: bytes, path: str) -> Config:
     if len(store_id) != _ID_BYTES or any(type(number) is not int for number in numbers):
         message = f"{path} is damaged: a value is not of its kind"
         raise ConfigError(message)
-    return _checked(config)
+    try:
+        return _checked(config)
+    except ConfigError as error:
+        message = f"{path} is damaged: {error}"
+        raise ConfigError(message) from None
 
 
 def find(path: str, names: list[str]) -> None:
     """Raise `NotAStoreError` unless a directory at `path` holding `names` is a store."""
     if FILE not in names:
         message = f"{path} is no kvfs store (it has no {FILE}); make one with: kvfs init {path}"
+        if "segments" in names:
+            message = f"{path} has lost its {FILE}; bring that back from a copy of the store"
+        elif names:
+            message = f"{path} is no kvfs store: it has no {FILE}"
         raise NotAStoreError(message)
 
 

@@ -13,17 +13,17 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvfs import mounts
+from kvfs.disk import Disk
 from kvfs.errors import KvfsError, MountError
 from kvfs.store import holder_of, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from kvfs.disk import Disk
     from kvfs.store import Store
 
 LOG = "daemon.log"
@@ -40,8 +40,8 @@ class MountOptions(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-def check(mountpoint: str) -> None:
-    """Raise `MountError` if nothing can be mounted at `mountpoint`; clear a stale mount."""
+def check(store: str, mountpoint: str) -> None:
+    """Raise `MountError` if `store` cannot be mounted at `mountpoint`; clear a stale mount."""
     if not os.path.exists("/dev/fuse"):
         raise MountError("there is no /dev/fuse here: load the kernel module with: modprobe fuse")
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
@@ -56,12 +56,16 @@ def check(mountpoint: str) -> None:
     except NotADirectoryError:
         message = f"mountpoint {mountpoint} is not a directory"
         raise MountError(message, errno.ENOTDIR) from None
+    inside = os.path.realpath(mountpoint) + "/"
+    if inside.startswith(os.path.realpath(store) + "/"):
+        message = f"mountpoint {mountpoint} is inside the store; choose a directory outside"
+        raise MountError(message, errno.EINVAL)
     mount = mounts.find(mountpoint)
     if mount:
         message = f"{mountpoint} has the store {mount.store} mounted already"
         raise MountError(message, errno.EBUSY)
     if names:
-        message = f"mountpoint {mountpoint} is not empty"
+        message = f"mountpoint {mountpoint} is not empty; choose an empty directory"
         raise MountError(message, errno.ENOTEMPTY)
 
 
@@ -71,7 +75,7 @@ def start(store: str, mountpoint: str, options: MountOptions) -> int:
     Returns once the mount answers. Raises `MountError` with what the daemon
     says if it does not come up.
     """
-    check(mountpoint)
+    check(store, mountpoint)
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -79,7 +83,7 @@ def start(store: str, mountpoint: str, options: MountOptions) -> int:
         _background(store, mountpoint, options, writing)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        answer = pipe.read().decode(errors="replace")
+        answer = os.fsdecode(pipe.read())
     if not answer.startswith("ready "):
         os.waitpid(pid, 0)
         raise MountError(answer or f"the daemon died; see {os.path.join(store, LOG)}")
@@ -98,7 +102,7 @@ def run(
     """
     import trio
 
-    check(mountpoint)
+    check(store, mountpoint)
     opened = open_store(
         store,
         create=False,
@@ -152,10 +156,12 @@ async def _serve(
         *options.options,
         *(["ro"] if options.read_only else []),
     }
+    words: list[str] = []
     try:
-        pyfuse3.init(filesystem, where, fuse_options)
+        with _hearing(words):
+            pyfuse3.init(filesystem, where, fuse_options)
     except RuntimeError as error:
-        message = f"cannot mount at {mountpoint}: {error}"
+        message = f"cannot mount at {mountpoint}: {' '.join(words) or error}"
         raise MountError(message) from None
     try:
         async with trio.open_nursery() as nursery:
@@ -166,8 +172,25 @@ async def _serve(
                 ready()
             await pyfuse3.main()
             nursery.cancel_scope.cancel()
+        _log.info("unmounted")
     finally:
         pyfuse3.close(unmount=True)
+
+
+@contextmanager
+def _hearing(words: list[str]) -> Iterator[None]:
+    """Collect in `words` the lines that libfuse and its helper write to standard error."""
+    reading, writing = os.pipe()
+    original = os.dup(2)
+    os.dup2(writing, 2)
+    os.close(writing)
+    try:
+        yield
+    finally:
+        os.dup2(original, 2)
+        os.close(original)
+        with open(reading, encoding="utf-8", errors="replace") as pipe:
+            words += pipe.read().splitlines()
 
 
 async def _end_on_signal(task_status: object) -> None:
@@ -184,8 +207,6 @@ async def _end_on_signal(task_status: object) -> None:
 
 def _patience(store: str) -> float:
     """Return how long to wait for the lock: only for a daemon that is on its way out."""
-    from kvfs.disk import Disk
-
     holder = holder_of(Disk(), store) if os.path.isdir(store) else None
     if holder is None or holder.mountpoint is None:
         return 0.0
@@ -205,7 +226,7 @@ def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -
     def tell(message: str) -> None:
         nonlocal told
         told = True
-        os.write(pipe, message.encode())
+        os.write(pipe, os.fsencode(message))
         os.close(pipe)
 
     def ready() -> None:
@@ -217,7 +238,7 @@ def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -
         status = 0
     except BaseException as error:  # noqa: BLE001 - told to whom it concerns, then the process ends
         if not told:
-            tell(str(error) if isinstance(error, KvfsError) else f"the daemon failed: {error!r}")
+            tell(_in_words(error))
         elif isinstance(error, KvfsError):
             _log.error("%s", error)
         else:
@@ -228,6 +249,17 @@ def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -
         os._exit(status)
 
 
+def _in_words(error: BaseException) -> str:
+    """Return what is wrong in one sentence."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, KvfsError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{os.fsdecode(error.filename or 'the daemon failed')}: {error.strerror}"
+    return f"the daemon failed: {error!r}"
+
+
 def _detach(store: str) -> None:
     """Let go of the terminal and of the working directory; log to a file in the store."""
     os.chdir("/")
@@ -235,8 +267,7 @@ def _detach(store: str) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     os.close(null)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(os.path.join(store, LOG), flags, 0o600)
+    fd = Disk().open(os.path.join(store, LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     stream = os.fdopen(fd, "a", encoding="utf-8")
     logging.basicConfig(
         stream=stream,

@@ -21,8 +21,16 @@ class Disk:
     """
 
     def open(self, path: str, flags: int) -> int:
-        """Open `path`; a file that is made has mode 0600."""
-        return os.open(path, flags | _FLAGS, 0o600)
+        """Open `path`; a file that is made has mode 0600.
+
+        What root makes in the directory of another user is that user's.
+        """
+        fd = os.open(path, flags | _FLAGS, 0o600)
+        if flags & os.O_CREAT and os.geteuid() == 0:
+            owner = os.stat(os.path.dirname(path))
+            if owner.st_uid != os.fstat(fd).st_uid:
+                os.fchown(fd, owner.st_uid, owner.st_gid)
+        return fd
 
     def open_scratch(self, directory: str) -> int:
         """Open a new nameless file in `directory`, gone when it is closed."""

@@ -32,7 +32,10 @@ def fsname(store: str) -> str:
 def mounted() -> list[Mount]:
     """Return the mounts of kvfs that this process sees, the latest last."""
     mounts = []
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    # Only a newline ends a line: names may hold any other character as it is.
+    with open(
+        "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n"
+    ) as file:
         for line in file:
             fields, _, rest = line.partition(" - ")
             kind, source, *_ = rest.split(" ")
@@ -75,7 +78,8 @@ def unmount(mountpoint: str, *, lazy: bool = False) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own words
     if done.returncode:
         reason = done.stderr.strip().splitlines()[:1] or ["it failed without a word"]
-        message = f"cannot unmount {mountpoint}: {reason[0]}"
+        hint = "; to see who uses it: fuser -vm " + mountpoint if "busy" in reason[0] else ""
+        message = f"cannot unmount {mountpoint}: {reason[0]}{hint}"
         raise MountError(message)
 
 

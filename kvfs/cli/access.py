@@ -144,7 +144,7 @@ def writer(path: str) -> Iterator[Writer]:
     config = read_config(path, disk)
     holder = holder_of(disk, path)
     mount = mounts.find(holder.mountpoint) if holder and holder.mountpoint else None
-    if mount and os.path.realpath(mount.store) == os.path.realpath(path):
+    if mount:
         try:
             yield MountedStore(mount.mountpoint, config)
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-_SIZE = re.compile(r"([0-9]+)\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
+_SIZE = re.compile(r"([0-9]{1,18})\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -39,6 +39,15 @@ class _SizeType(click.ParamType[int]):
         return ByteSize(int(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
 
 
+class _PathType(click.ParamType[str]):
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value:
+            self.fail("a path cannot be empty", param, ctx)
+        return str(value)
+
+
 class _BytesType(click.ParamType[bytes]):
     name = "bytes"
 
@@ -50,5 +59,7 @@ class _BytesType(click.ParamType[bytes]):
 
 SIZE = _SizeType()
 """A size in bytes: `65536`, `64KiB`, `64MiB`; units are powers of 1024."""
+PATH = _PathType()
+"""A path; an empty one is a mistake, mostly of an unset variable."""
 KEY = _BytesType()
 """A key or a value: the bytes as the shell gave them."""

@@ -11,14 +11,13 @@ import click
 
 from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
-from kvfs.cli.arguments import KEY, SIZE, ByteSize
+from kvfs.cli.arguments import KEY, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.errors import KvfsError
 
 if TYPE_CHECKING:
     from kvfs.daemon import MountOptions
 
-_STORE = click.Path(path_type=str)
 _PASSED_ON = frozenset(
     {"allow_other", "allow_root", "noatime", "nodev", "nosuid", "noexec", "exec", "suid", "dev"}
 )
@@ -31,7 +30,7 @@ def cli() -> None:
 
 
 @cli.command("init")
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="binary", show_default=True)
 @click.option(
     "--max-segment-size",
@@ -46,8 +45,8 @@ def init_command(store: str, form: str, max_segment_size: int) -> None:
 
 
 @cli.command()
-@click.argument("store", type=_STORE)
-@click.argument("mountpoint", type=click.Path(path_type=str))
+@click.argument("store", type=PATH)
+@click.argument("mountpoint", type=PATH)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
 @click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
 @click.option("--read-only", is_flag=True, help="Allow no changes.")
@@ -77,7 +76,7 @@ def mount(
 
 
 @cli.command()
-@click.argument("mountpoint", type=click.Path(path_type=str))
+@click.argument("mountpoint", type=PATH)
 def unmount(mountpoint: str) -> None:
     """End the mount at MOUNTPOINT; returns once everything is synced."""
     from kvfs import daemon
@@ -87,17 +86,20 @@ def unmount(mountpoint: str) -> None:
 
 
 @cli.command()
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 @click.argument("value", type=KEY, required=False)
 def put(store: str, key: bytes, value: bytes | None) -> None:
     """Set KEY to VALUE, or to what comes on standard input."""
+    if value is None:
+        # All of it first, so that nobody waits for the store while we wait for input.
+        value = sys.stdin.buffer.read()
     with writer(store) as target:
-        target.put(key, sys.stdin.buffer.read() if value is None else value)
+        target.put(key, value)
 
 
 @cli.command()
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 def get(store: str, key: bytes) -> None:
     """Write the value of KEY to standard output, byte for byte."""
@@ -109,7 +111,7 @@ def get(store: str, key: bytes) -> None:
 
 
 @cli.command()
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 def delete(store: str, key: bytes) -> None:
     """Remove KEY; fails if it is not there."""
@@ -120,7 +122,7 @@ def delete(store: str, key: bytes) -> None:
 
 
 @cli.command("list")
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 @click.argument("prefix", type=KEY, default=b"")
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL, not with a newline.")
 def list_command(store: str, prefix: bytes, null: bool) -> None:  # noqa: FBT001 - click's
@@ -132,8 +134,8 @@ def list_command(store: str, prefix: bytes, null: bool) -> None:  # noqa: FBT001
 
 
 @cli.command("export")
-@click.argument("store", type=_STORE)
-@click.argument("file", type=click.Path(allow_dash=True, path_type=str))
+@click.argument("store", type=PATH)
+@click.argument("file", type=PATH)
 def export_command(store: str, file: str) -> None:
     """Write every key and value to the JSON Lines FILE; - is standard output."""
     from kvfs.cli.transfer import export_lines
@@ -143,8 +145,8 @@ def export_command(store: str, file: str) -> None:
 
 
 @cli.command("import")
-@click.argument("store", type=_STORE)
-@click.argument("file", type=click.Path(allow_dash=True, path_type=str))
+@click.argument("store", type=PATH)
+@click.argument("file", type=PATH)
 def import_command(store: str, file: str) -> None:
     """Put every key of the JSON Lines FILE, as export writes it; - is standard input."""
     from kvfs.cli.transfer import import_lines
@@ -154,7 +156,7 @@ def import_command(store: str, file: str) -> None:
 
 
 @cli.command()
-@click.argument("store", type=_STORE)
+@click.argument("store", type=PATH)
 def check(store: str) -> None:
     """Read and verify everything; exit with 1 if anything is damaged."""
     from kvfs.cli.report import show_check
@@ -164,34 +166,51 @@ def check(store: str) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line and exit with its status."""
+    """Run the command line and exit with its status.
+
+    With KVFS_DEBUG in the environment, a bug shows its traceback.
+    """
+    if sys.stdin is None or sys.stdout is None:
+        _fail("standard input and standard output must be open", 1)
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except click.exceptions.NoArgsIsHelpError as error:
+        sys.stderr.write(f"{error.format_message()}\n")
+        sys.exit(2)
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         where = f"; see: {context.command_path} --help" if context else ""
-        _fail(error.format_message() + where, error.exit_code)
+        _fail(error.format_message().rstrip(".") + where, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 128 + signal.SIGINT)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(0)
-    except KvfsError as error:
-        _fail(str(error), 1)
-    except OSError as error:
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}", 1)
-    except ImportError as error:
-        _fail(f"kvfs is not installed completely ({error}); run: ./mount.sh --setup", 1)
+    except Exception as error:
+        if os.environ.get("KVFS_DEBUG"):
+            raise
+        _fail(_in_words(error), 1)
     sys.exit(0)
+
+
+def _in_words(error: Exception) -> str:
+    """Return what went wrong in one sentence."""
+    if isinstance(error, KvfsError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    if isinstance(error, ImportError):
+        return f"kvfs is not installed completely ({error}); run: ./mount.sh --setup"
+    return f"this is a bug in kvfs: {error!r}; KVFS_DEBUG=1 shows where it comes from"
 
 
 def _fail(message: str, status: int) -> NoReturn:
     line = " ".join(message.split())
-    sys.stderr.write(f"kvfs: {line}\n")
+    if sys.stderr is not None:
+        sys.stderr.write(f"kvfs: {line}\n")
     sys.exit(status)
 
 

@@ -7,7 +7,7 @@ that are none are under `key_base64` and `value_base64` instead.
 from __future__ import annotations
 
 import base64
-import binascii
+import errno
 import json
 import os
 import sys
@@ -65,7 +65,7 @@ def _lines(source: IO[bytes], name: str) -> Iterator[tuple[bytes, bytes]]:
         try:
             values = json.loads(line)
             yield _data(values, "key"), _data(values, "value")
-        except (ValueError, KeyError, TypeError, AttributeError, binascii.Error):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             message = (
                 f"{name}, line {number}: not a JSON object with key or key_base64"
                 " and value or value_base64"
@@ -80,15 +80,34 @@ def _data(values: dict[str, Any], name: str) -> bytes:
     return base64.b64decode(values[f"{name}_base64"], validate=True)
 
 
+def _mode(file: str) -> int:
+    """Return the permissions of `file`, or those that a new file gets."""
+    try:
+        return os.stat(file).st_mode & 0o777
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
 @contextmanager
 def _output(file: str) -> Iterator[IO[bytes]]:
     if file == "-":
         yield sys.stdout.buffer
         return
-    directory = os.path.dirname(os.path.abspath(file))
+    file = os.path.realpath(file)
+    if os.path.exists(file) and not os.path.isfile(file):
+        # A FIFO or a device takes what comes; only a file can be replaced.
+        with open(file, "wb") as output:
+            yield output
+        return
+    directory = os.path.dirname(file)
+    if not os.path.isdir(directory):
+        raise KvfsError(f"{directory}: there is no such directory to export to", errno.ENOENT)
     fd, temporary = tempfile.mkstemp(dir=directory, prefix=f".{os.path.basename(file)}.")
     try:
         with os.fdopen(fd, "wb") as output:
+            os.fchmod(fd, _mode(file))
             yield output
             output.flush()
             os.fsync(output.fileno())

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from kvfs.records import Record
 
 _SPECIAL = re.compile(rb"[|\n\0]")
-_ESCAPED = re.compile(rb"[%|\n\0]")
-_ESCAPE = re.compile(rb"%(?:25|7C|0A|00)")
 _STRAY = re.compile(rb"%(?!25|7C|0A|00)")
 _WORDS = {"directory": b"dir", "new_directory": b"newdir", "exchange": b"exchange"}
 _FLAGS = {word: name for name, word in _WORDS.items()}
@@ -75,9 +73,7 @@ class TextCodec:
         letter = layout.letter
         if special:
             letter = letter.lower()
-            fields = [
-                _ESCAPED.sub(lambda match: b"%%%02X" % match[0][0], field) for field in fields
-            ]
+            fields = [_escape(field) for field in fields]
         fields += [_WORDS[name] for name in layout.flags if getattr(record, name)]
         if layout.attrs:
             fields += _format_attrs(record.attrs)  # type: ignore[union-attr]
@@ -154,10 +150,20 @@ def _parse_field(name: str, kind: Kind, field: bytes, offset: int, *, escaped: b
     if escaped:
         if _STRAY.search(field):
             raise BadRecordError(offset, "a percent sign stands for nothing")
-        field = _ESCAPE.sub(lambda match: bytes((int(match[0][1:], 16),)), field)
+        field = _unescape(field)
     if kind is Kind.BYTES and len(field) > MAX_KEY:
         raise BadRecordError(offset, f"the {name} is too long")
     return field
+
+
+def _escape(field: bytes) -> bytes:
+    field = field.replace(b"%", b"%25").replace(b"|", b"%7C")
+    return field.replace(b"\n", b"%0A").replace(b"\0", b"%00")
+
+
+def _unescape(field: bytes) -> bytes:
+    field = field.replace(b"%00", b"\0").replace(b"%0A", b"\n")
+    return field.replace(b"%7C", b"|").replace(b"%25", b"%")
 
 
 def _format_attrs(attrs: Attrs) -> list[bytes]:

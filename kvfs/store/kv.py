@@ -10,7 +10,9 @@ from kvfs import config as store_config
 from kvfs import keys
 from kvfs.disk import Disk
 from kvfs.errors import (
+    ConfigError,
     CorruptionError,
+    KvfsError,
     NotAStoreError,
     StoreExistsError,
     not_a_value,
@@ -28,7 +30,13 @@ if TYPE_CHECKING:
 
 
 def _bytes(text: bytes | str) -> bytes:
-    return text.encode() if isinstance(text, str) else bytes(text)
+    """Return `text` as bytes. Raises `TypeError` for what is neither text nor bytes."""
+    if isinstance(text, str):
+        return text.encode()
+    if isinstance(text, bytes | bytearray | memoryview):
+        return bytes(text)
+    message = f"a key or a value is bytes or str, not {type(text).__name__}"
+    raise TypeError(message)
 
 
 class Store:
@@ -218,12 +226,15 @@ def init(
     a format or a size that cannot be.
     """
     disk = disk or Disk()
-    location = os.path.abspath(os.fspath(path))
+    location = _location(path)
     config = store_config.make(format, max_segment_size, time.time_ns())
-    if not is_blank(disk, location):
-        message = f"{location} {_occupant(disk, location)}"
-        raise StoreExistsError(message)
-    initialise(disk, location, config)
+    try:
+        if not is_blank(disk, location):
+            message = f"{location} {_occupant(disk, location)}"
+            raise StoreExistsError(message)
+        initialise(disk, location, config)
+    except OSError as error:
+        raise _of_store(location, error) from error
     return config
 
 
@@ -250,7 +261,7 @@ def open_store(
     `CorruptionError`.
     """
     disk = disk or Disk()
-    location = os.path.abspath(os.fspath(path))
+    location = _location(path)
     if create and not read_only and is_blank(disk, location):
         init(
             location,
@@ -267,6 +278,8 @@ def open_store(
     except CorruptionError as error:
         message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"
         raise CorruptionError(message) from None
+    except OSError as error:
+        raise _of_store(location, error) from error
     return Store(core)
 
 
@@ -283,9 +296,29 @@ def read_config(path: str, disk: Disk) -> Config:
     except NotADirectoryError:
         message = f"{path} is a file, not a kvfs store"
         raise NotAStoreError(message) from None
+    except OSError as error:
+        raise _of_store(path, error) from error
     store_config.find(path, names)
     file = store_config.config_path(path)
-    return store_config.load(disk.read_file(file), file)
+    try:
+        return store_config.load(disk.read_file(file), file)
+    except OSError as error:
+        raise _of_store(file, error) from error
+
+
+def _location(path: str | os.PathLike[str]) -> str:
+    """Return the absolute path of a store. Raises `ConfigError` for an empty one."""
+    if not os.fspath(path):
+        raise ConfigError("the path of a store cannot be empty")
+    return os.path.abspath(os.fspath(path))
+
+
+def _of_store(path: str, error: OSError) -> KvfsError:
+    """Return `error` as one of kvfs that says where it happened."""
+    if isinstance(error, KvfsError):
+        return error
+    hint = "; make the directory above it first" if isinstance(error, FileNotFoundError) else ""
+    return KvfsError(f"{error.filename or path}: {error.strerror}{hint}", error.errno)
 
 
 def _occupant(disk: Disk, path: str) -> str:

@@ -76,8 +76,12 @@ class Lock:
             now = time.monotonic()
             holder = _read(self._disk, fd)
             if now >= deadline and (holder or now >= named):
-                who = str(holder) if holder else "another process"
-                message = f"store {self._store} is in use by {who}"
+                who, hint = "another process", ""
+                if holder:
+                    who = str(holder)
+                    if holder.mountpoint:
+                        hint = f"; end that with: kvfs unmount {holder.mountpoint}"
+                message = f"store {self._store} is in use by {who}{hint}"
                 raise StoreLockedError(message)
             time.sleep(_STEP)
 

@@ -222,7 +222,7 @@ class Stores:
 
 def _remarkable(log):
     """Return the lines of a daemon's log that a good day does not have."""
-    usual = ("] mounted", "] ending on signal ")
+    usual = ("] mounted", "] unmounted", "] ending on signal ")
     return [line for line in log.splitlines() if not any(word in line for word in usual)]
 
 
