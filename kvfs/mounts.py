@@ -18,10 +18,11 @@ _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 class Mount(NamedTuple):
-    """One mount of kvfs: where it is, and the directory of its store."""
+    """One mount of kvfs: where it is, the directory of its store, and its device number."""
 
     mountpoint: str
     store: str
+    device: int
 
 
 def fsname(store: str) -> str:
@@ -36,12 +37,15 @@ def mounted() -> list[Mount]:
     with open(
         "/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape", newline="\n"
     ) as file:
-        for line in file:
+        for line in file.read().split("\n"):
             fields, _, rest = line.partition(" - ")
-            kind, source, *_ = rest.split(" ")
+            kind, _, source = rest.partition(" ")
             if kind == TYPE:
+                source = source.split(" ")[0]
                 store = unquote(_plain(source), errors="surrogateescape")
-                mounts.append(Mount(_plain(fields.split(" ")[4]), store))
+                words = fields.split(" ")
+                device = os.makedev(*map(int, words[2].split(":")))
+                mounts.append(Mount(_plain(words[4]), store, device))
     return mounts
 
 

@@ -15,6 +15,7 @@ from kvfs.errors import CorruptionError
 if TYPE_CHECKING:
     from kvfs.codec import Codec
     from kvfs.disk import Disk
+    from kvfs.records import Location
 
 _NAME = re.compile(r"([0-9]{8,})\.seg")
 
@@ -36,6 +37,12 @@ def damaged(number: int, error: BadRecordError, offset: int = 0) -> CorruptionEr
         f"segment {name_of(number)} is damaged at offset {offset + error.offset}: {error.reason}"
     )
     return CorruptionError(message)
+
+
+def misplaced(location: Location, error: Exception) -> CorruptionError:
+    """Return `error`, which the whole record at `location` caused, as one that names the place."""
+    name = name_of(location.segment)
+    return CorruptionError(f"segment {name} is damaged at offset {location.offset}: {error}")
 
 
 def check_header(codec: Codec, store_id: bytes, number: int, data: bytes) -> int | None:

@@ -8,6 +8,7 @@ one writer.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 from contextlib import contextmanager
@@ -44,9 +45,9 @@ class Writer(Protocol):
 class MountedStore:
     """A store behind its mount: keys are written as files."""
 
-    def __init__(self, mountpoint: str, config: Config) -> None:
-        """Write below `mountpoint`, where the store that `config` describes is."""
-        self._mountpoint = mountpoint
+    def __init__(self, root: int, config: Config) -> None:
+        """Write below the open directory `root` of the mount of a store of `config`."""
+        self._root = root
         self._config = config
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -78,9 +79,12 @@ class MountedStore:
         with self._parent(names, create=True) as directory:
             if _kind(names[-1], directory) not in (None, stat.S_IFREG, stat.S_IFDIR):
                 raise not_a_value(b"/".join(names))
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK
+            flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
             fd = os.open(names[-1], flags, 0o644, dir_fd=directory)
             try:
+                # Two who put one key at once must not mix their values.
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                os.ftruncate(fd, 0)
                 view = memoryview(value)
                 while view:
                     view = view[os.write(fd, view) :]
@@ -103,7 +107,7 @@ class MountedStore:
     def _parent(self, names: list[bytes], *, create: bool) -> Iterator[int]:
         """Open the directory of the last of `names`, following no symbolic link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        directory = os.open(self._mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+        directory = os.dup(self._root)
         try:
             for name in names[:-1]:
                 try:
@@ -128,6 +132,18 @@ def _kind(name: bytes, directory: int) -> int | None:
         return None
 
 
+def _open_root(mount: mounts.Mount) -> int | None:
+    """Open the root of `mount`, which holds it there; None if it is gone by now."""
+    try:
+        root = os.open(mount.mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    if os.fstat(root).st_dev == mount.device:
+        return root
+    os.close(root)
+    return None
+
+
 def reader(path: str) -> Store:
     """Open the store at `path` for reading, beside whoever writes it."""
     return open_store(path, read_only=True, create=False)
@@ -144,14 +160,17 @@ def writer(path: str) -> Iterator[Writer]:
     config = read_config(path, disk)
     holder = holder_of(disk, path)
     mount = mounts.find(holder.mountpoint) if holder and holder.mountpoint else None
-    if mount:
+    root = _open_root(mount) if mount else None
+    if root is not None:
         try:
-            yield MountedStore(mount.mountpoint, config)
+            yield MountedStore(root, config)
         except OSError as error:
             if isinstance(error, KvfsError):
                 raise
-            message = f"through the mount at {mount.mountpoint}: {error.strerror}"
+            message = f"through the mount of {path}: {error.strerror}"
             raise KvfsError(message, error.errno) from error
+        finally:
+            os.close(root)
         return
     with open_store(path, create=False, wait=_WAIT) as store:
         yield store

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -42,9 +43,8 @@ class Handle:
 class Handles:
     """The open files, by the number that FUSE knows them by."""
 
-    def __init__(self, mountpoint: str) -> None:
-        """Keep the handles of the mount at `mountpoint`."""
-        self._mountpoint = os.fsencode(mountpoint)
+    def __init__(self) -> None:
+        """Start with nothing open."""
         self._handles: dict[int, Handle] = {}
         self._next = 1
 
@@ -63,22 +63,22 @@ class Handles:
         """Forget the handle `number` and return it."""
         return self._handles.pop(number)
 
-    def opener_has_it(self, handle: Handle, files: Files) -> bool:
+    def opener_has_it(self, handle: Handle) -> bool:
         """Tell whether the process that opened `handle` has its file open still.
 
         A close takes the descriptor from the process before it reaches us, so
-        what is found belongs to another descriptor.
+        what is found belongs to another descriptor. Files are told by their
+        last name: the path depends on where the process sees the mount, and
+        another file of that name costs nothing but a later record.
         """
         directory = f"/proc/{handle.opener}/fd"
-        wanted = {os.path.join(self._mountpoint, path) for path in files.paths(handle.node)}
+        names = {name for _, name in handle.node.names()}
         try:
-            for name in os.listdir(directory):
-                try:
-                    target = os.readlink(os.fsencode(f"{directory}/{name}"))
-                except FileNotFoundError:
-                    continue
-                if target in wanted:
-                    return True
+            for number in os.listdir(directory):
+                with suppress(FileNotFoundError):
+                    target = os.readlink(os.fsencode(f"{directory}/{number}"))
+                    if os.path.basename(target) in names:
+                        return True
         except OSError:
             return False
         return False

@@ -12,12 +12,11 @@ import errno
 import logging
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyfuse3
-import trio
 
-from kvfs.errors import KvfsError
 from kvfs.filesystem.attributes import entry, missing
 from kvfs.filesystem.boundary import boundary
 from kvfs.filesystem.handles import Handle, Handles, Listing
@@ -56,14 +55,14 @@ class Filesystem(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, store: Store, syncer: Syncer, mountpoint: str, *, always: bool) -> None:
-        """Serve `store` at `mountpoint`; with `always`, every close is synced."""
+    def __init__(self, store: Store, syncer: Syncer, *, always: bool) -> None:
+        """Serve `store`; with `always`, every close is synced."""
         super().__init__()
         self._files = store.files
         self._content = store.files.content
         self._syncer = syncer
         self._always = always
-        self._handles = Handles(mountpoint)
+        self._handles = Handles()
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
 
@@ -102,7 +101,7 @@ class Filesystem(pyfuse3.Operations):
         places = self._places((parent_inode, name))
         node = self._files.create(parent_inode, name, _owner(ctx, mode))
         fh = self._open(node, ctx, emptied=True)
-        await _invalidate(places)
+        _invalidate(places)
         return pyfuse3.FileInfo(fh=fh), self._entry(node, lasting=self._lasting(parent_inode))
 
     @boundary
@@ -118,7 +117,7 @@ class Filesystem(pyfuse3.Operations):
         places = self._places((parent_inode, name))
         kind = stat.S_IFMT(mode)
         node = self._files.mknod(parent_inode, name, _owner(ctx, mode), kind, rdev)
-        await _invalidate(places)
+        _invalidate(places)
         return self._entry(node, lasting=self._lasting(parent_inode))
 
     @boundary
@@ -136,7 +135,7 @@ class Filesystem(pyfuse3.Operations):
         """Make a symbolic link."""
         places = self._places((parent_inode, name))
         node = self._files.symlink(parent_inode, name, target, _owner(ctx, 0))
-        await _invalidate(places)
+        _invalidate(places)
         return self._entry(node, lasting=self._lasting(parent_inode))
 
     @boundary
@@ -147,7 +146,7 @@ class Filesystem(pyfuse3.Operations):
         places = self._places((new_parent_inode, new_name))
         node = self._files.node(inode)
         self._files.link(node, new_parent_inode, new_name)
-        await _invalidate(places)
+        _invalidate(places)
         return self._entry(node, lasting=self._lasting(new_parent_inode))
 
     @boundary
@@ -173,7 +172,7 @@ class Filesystem(pyfuse3.Operations):
         """Move a name."""
         places = self._places((parent_inode_new, name_new))
         self._files.rename((parent_inode_old, name_old), (parent_inode_new, name_new), flags)
-        await _invalidate(places)
+        _invalidate(places)
 
     @boundary
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
@@ -225,7 +224,8 @@ class Filesystem(pyfuse3.Operations):
 
     @boundary
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's
-        """Bring the names of a directory to stable storage."""
+        """Bring the names of a directory to stable storage, also those of open files."""
+        self._content.commit_names(self._listings[fh].directory.ino)
         await self._syncer.sync()
 
     # -- files -----------------------------------------------------------------------
@@ -265,9 +265,11 @@ class Filesystem(pyfuse3.Operations):
         two before anything is written: then there is nothing to log yet.
         """
         handle = self._handles[fh]
-        if not handle.changed:
+        pending = self._content.pending(handle.node)
+        # What a mapping has changed comes through any handle of the file.
+        if not handle.changed and (pending is None or pending.replaced):
             return
-        if not handle.written and self._handles.opener_has_it(handle, self._files):
+        if handle.emptied and not handle.written and self._handles.opener_has_it(handle):
             return
         self._content.commit(handle.node)
         handle.logged()
@@ -392,17 +394,18 @@ class Filesystem(pyfuse3.Operations):
         return places
 
 
-async def _invalidate(places: list[tuple[int, bytes]]) -> None:
-    """Make the kernel forget `places`; in a thread, since it may have to wait for us."""
+def _invalidate(places: list[tuple[int, bytes]]) -> None:
+    """Make the kernel forget `places`: attributes at once, names after our reply.
+
+    To forget a name takes the lock of its directory, which the call that we
+    are answering may hold; a thread of pyfuse3 waits for it.
+    """
     for parent, name in places:
-        try:
-            await trio.to_thread.run_sync(
-                pyfuse3.invalidate_entry, pyfuse3.InodeT(parent), pyfuse3.FileNameT(name)
-            )
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                message = f"cannot invalidate {name!r}: {error}"
-                raise KvfsError(message) from error
+        with suppress(FileNotFoundError):
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), attr_only=True)
+        pyfuse3.invalidate_entry_async(
+            pyfuse3.InodeT(parent), pyfuse3.FileNameT(name), ignore_enoent=True
+        )
 
 
 def _owner(ctx: RequestContext, mode: int) -> Owner:

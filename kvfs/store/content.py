@@ -17,13 +17,12 @@ from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
 from kvfs.store.pending import HOLE, Pending, Scratch
 from kvfs.table.content import Extent, within
-from kvfs.table.table import DEFAULT_MODE
+from kvfs.table.table import DEFAULT_MODE, MAX_FILE
 
 if TYPE_CHECKING:
     from kvfs.store.core import Core
     from kvfs.table import File
 
-_MAX_FILE = 2**63 - 1
 MAX_OVERHEAD = 3 * MAX_KEY + 1024
 """More bytes than a put takes beside its data."""
 
@@ -54,7 +53,14 @@ class Content:
     def blocks(self, node: File) -> int:
         """Return how many units of 512 bytes the data of `node` takes."""
         pending = self._pending.get(node.ino)
-        return node.blocks + (-(-len(pending.buffer) // 512) if pending else 0)
+        if pending is None:
+            return node.blocks
+        length = len(pending.buffer)
+        if not pending.replaced:
+            covered = within(node.extents, pending.start, pending.end)
+            length += sum(extent.length for extent in node.extents)
+            length -= sum(extent.length for extent in covered)
+        return -(-length // 512)
 
     def value(self, node: File) -> bytes:
         """Return all of the content of `node`."""
@@ -72,12 +78,25 @@ class Content:
         if pending:
             if pending.replaced:
                 return bytes(pending.buffer[offset : offset + size])
-            self._log_run(pending)
+            return self._under_run(pending, offset, min(offset + size, pending.size))
+        return self._logged(node, offset, size)
+
+    def _logged(self, node: File, offset: int, size: int) -> bytes:
         end = min(offset + size, node.length)
         extents = node.extents
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end > offset:
             return self._extent(extents[0].part(offset, end))
         return self._gather(node, offset, end)
+
+    def _under_run(self, pending: Pending, offset: int, end: int) -> bytes:
+        """Return the bytes from `offset` to `end`, with the run over what is logged."""
+        logged = self._logged(pending.node, offset, end - offset)
+        data = bytearray(logged.ljust(max(end - offset, 0), b"\0"))
+        low, high = max(offset, pending.start), min(end, pending.end)
+        if low < high:
+            part = pending.buffer[low - pending.start : high - pending.start]
+            data[low - offset : high - offset] = part
+        return bytes(data)
 
     def _gather(self, node: File, offset: int, end: int) -> bytes:
         parts: list[bytes] = []
@@ -124,7 +143,7 @@ class Content:
         where the codec must hold the file in one record and cannot, or what
         the log says.
         """
-        if offset + len(data) > _MAX_FILE:
+        if offset + len(data) > MAX_FILE:
             raise KvfsError(code=27)
         now = self._core.now()
         pending = self._pending.get(node.ino)
@@ -160,12 +179,16 @@ class Content:
 
     def truncate(self, node: File, size: int) -> None:
         """Cut the file to `size` bytes, or extend it by a hole."""
-        if size > _MAX_FILE:
+        if size > MAX_FILE:
             raise KvfsError(code=27)
         now = self._core.now()
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and size <= len(pending.buffer) + HOLE:
-            pending.resize(size)
+            grown = size - len(pending.buffer)
+            if grown > 0:
+                self._put(pending, len(pending.buffer), bytes(grown))
+            else:
+                pending.resize(size)
         elif node.nlink == 0:
             self._scratch_of(node).resize(size)
             node.mtime = node.ctime = now
@@ -203,6 +226,12 @@ class Content:
                 first = first or error
         if first:
             raise first
+
+    def commit_names(self, directory: int) -> None:
+        """Log the files in `directory` that the log does not know."""
+        for pending in list(self._pending.values()):
+            if pending.created and pending.node.parent == directory:
+                self.commit(pending.node)
 
     def commit_runs(self) -> None:
         """Log what has been added to files in place; what replaces a file waits for its end."""
@@ -242,23 +271,20 @@ class Content:
     # -- logging -----------------------------------------------------------------
 
     def _extend_run(self, pending: Pending, offset: int, data: bytes, now: int) -> None:
-        """Add to the run, logging what is complete: the run before, or whole records."""
+        """Add to the run, logging what is complete: the run before, or whole records.
+
+        What cannot be logged is not added, so that a refused write leaves nothing.
+        """
         if pending.buffer and offset != pending.end:
             self._log_run(pending)
-        if not pending.buffer:
-            pending.start = offset
-        pending.buffer += data
-        pending.touched = now
-        if len(pending.buffer) >= CHUNK:
-            rest = len(pending.buffer) % CHUNK
-            tail = pending.buffer[len(pending.buffer) - rest :]
-            del pending.buffer[len(pending.buffer) - rest :]
-            try:
-                self._log_run(pending)
-            except KvfsError:
-                pending.buffer += tail
-                raise
-            pending.buffer = tail
+        start = pending.start if pending.buffer else offset
+        run = pending.buffer + data
+        whole = len(run) - len(run) % CHUNK
+        if whole and pending.node.nlink:
+            record = Write(self._core.table.key_of(pending.node), 0, b"", now)
+            self._core.commit(*self._core.write_parts(record, start, run[:whole]))
+            start, run = start + whole, run[whole:]
+        pending.start, pending.buffer = start, run
 
     def _log_run(self, pending: Pending) -> None:
         if pending.buffer and pending.node.nlink:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
-from kvfs.errors import ClosedError, CorruptionError, ReadOnlyError
+from kvfs.errors import ClosedError, CorruptionError, KvfsError, ReadOnlyError
 from kvfs.log import Log
 from kvfs.records import Mkdir, Record, Write
 from kvfs.recovery import LogPaths
+from kvfs.segment import misplaced
+from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
 from kvfs.table import Table
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 _DIRECTORIES = ("segments", "checkpoints", "quarantine")
 _REALTIME_COARSE = 5
 """CLOCK_REALTIME_COARSE of clock_gettime(2), which Python gives no name."""
+_ROOMY = 1024 * 1024
+"""Segments with so many bytes hold every record but a put of the text codec."""
 _CACHE_BYTES = 16 * 1024 * 1024
 
 
@@ -61,7 +66,10 @@ class Core:
         try:
             apply = self.table.apply
             for record, location in self.log.replay():
-                apply(record, location)
+                try:
+                    apply(record, location)
+                except KvfsError as error:
+                    raise misplaced(location, error) from None
                 self._last_time = max(self._last_time, record.time)
             self.table.detached.clear()
             self._replay_ino = self.table.next_ino
@@ -144,6 +152,11 @@ class Core:
         self.commit(record)
         self._replay_ino += missing
 
+    def check_fits(self, record: Record) -> None:
+        """Raise `RecordTooLargeError` if `record`, to be logged later, will not fit."""
+        if self.log.max_record < _ROOMY:
+            self.log.check_fits(record)
+
     def read_record(self, location: Location) -> Any:
         """Return the record at `location`, verified; the latest ones are kept.
 
@@ -191,17 +204,20 @@ def directories(path: str) -> list[str]:
     return [os.path.join(path, name) for name in _DIRECTORIES]
 
 
+def make_directory(disk: Disk, path: str) -> None:
+    """Make the directory `path`, its name on stable storage, if it is not there."""
+    with suppress(FileExistsError):
+        disk.mkdir(path)
+        disk.sync_directory(os.path.dirname(path))
+
+
 def initialise(disk: Disk, path: str, config: Config) -> None:
-    """Make a store at `path`: a new directory, or an empty one.
+    """Make a store in the empty directory `path`.
 
     The configuration is written last, so that a crash leaves no half store.
     """
-    for directory in [path, *directories(path)]:
-        try:
-            disk.mkdir(directory)
-        except FileExistsError:
-            continue
-        disk.sync_directory(os.path.dirname(directory))
+    for directory in directories(path):
+        make_directory(disk, directory)
     disk.write_file(store_config.config_path(path), store_config.dump(config))
 
 
@@ -213,4 +229,4 @@ def is_blank(disk: Disk, path: str) -> bool:
         return True
     except NotADirectoryError:
         return False
-    return names <= {*_DIRECTORIES, f"{store_config.FILE}.tmp"}
+    return names <= {*_DIRECTORIES, LOCK, f"{store_config.FILE}.tmp"}

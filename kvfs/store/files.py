@@ -58,6 +58,7 @@ class Files(Nodes):
         now = core.now()
         record = Put(key, b"", self._attrs(directory, owner, DEFAULT_MODE), now)
         if keep_back and not self._table.missing(key):
+            core.check_fits(record)
             self._table.apply(record, None)
         else:
             core.create(record)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from kvfs import config as store_config
@@ -19,14 +20,18 @@ from kvfs.errors import (
 )
 from kvfs.records import Delete, Put, Rename
 from kvfs.store.content import Content
-from kvfs.store.core import Core, initialise, is_blank
+from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
+from kvfs.store.lock import Lock
 from kvfs.table import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.config import Config
+
+
+_WAIT = 10.0  # seconds for another process to make the same store
 
 
 def _bytes(text: bytes | str) -> bytes:
@@ -229,10 +234,16 @@ def init(
     location = _location(path)
     config = store_config.make(format, max_segment_size, time.time_ns())
     try:
-        if not is_blank(disk, location):
-            message = f"{location} {_occupant(disk, location)}"
-            raise StoreExistsError(message)
-        initialise(disk, location, config)
+        _refuse_occupied(disk, location)
+        make_directory(disk, location)
+        lock = Lock(disk, location)
+        lock.take(None, _WAIT)
+        try:
+            # Again, now that nobody else can make one.
+            _refuse_occupied(disk, location)
+            initialise(disk, location, config)
+        finally:
+            lock.release()
     except OSError as error:
         raise _of_store(location, error) from error
     return config
@@ -263,14 +274,16 @@ def open_store(
     disk = disk or Disk()
     location = _location(path)
     if create and not read_only and is_blank(disk, location):
-        init(
-            location,
-            format="binary" if format is None else format,
-            max_segment_size=store_config.DEFAULT_SEGMENT_SIZE
-            if max_segment_size is None
-            else max_segment_size,
-            disk=disk,
-        )
+        # Somebody else may be faster; then theirs is opened.
+        with suppress(StoreExistsError):
+            init(
+                location,
+                format="binary" if format is None else format,
+                max_segment_size=store_config.DEFAULT_SEGMENT_SIZE
+                if max_segment_size is None
+                else max_segment_size,
+                disk=disk,
+            )
     config = read_config(location, disk)
     core = Core(disk, location, config, writable=not read_only)
     try:
@@ -319,6 +332,12 @@ def _of_store(path: str, error: OSError) -> KvfsError:
         return error
     hint = "; make the directory above it first" if isinstance(error, FileNotFoundError) else ""
     return KvfsError(f"{error.filename or path}: {error.strerror}{hint}", error.errno)
+
+
+def _refuse_occupied(disk: Disk, path: str) -> None:
+    if not is_blank(disk, path):
+        message = f"{path} {_occupant(disk, path)}"
+        raise StoreExistsError(message)
 
 
 def _occupant(disk: Disk, path: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvfs import keys
 from kvfs.errors import PosixError
 from kvfs.records import Attrs, Removexattr, Setattr, Setxattr
-from kvfs.table import ROOT_INO, Directory, File, Node, Special
+from kvfs.table import Directory, File, Node, Special
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
 if TYPE_CHECKING:
@@ -99,18 +99,6 @@ class Nodes:
     def names(self, directory: Directory) -> list[bytes]:
         """Return the names in `directory`, in the order in which they came."""
         return list(directory.entries)
-
-    def paths(self, node: File) -> list[bytes]:
-        """Return the paths of `node` from the root of the mount."""
-        paths = []
-        for parent, name in node.names():
-            names = [name]
-            while parent != ROOT_INO:
-                above = self.directory(parent)
-                parent = above.parent  # noqa: PLW2901 - walking up
-                names.append(above.name)
-            paths.append(b"/".join(reversed(names)))
-        return paths
 
     def path_of(self, parent: Directory, name: bytes) -> list[tuple[int, bytes]]:
         """Return the (directory, name) pairs on the way to the path of a key aside."""
@@ -242,6 +230,7 @@ class Nodes:
         record = record._replace(key=key, directory=isinstance(node, Directory))
         pending = self.content.pending(node) if isinstance(node, File) else None
         if pending and pending.created:
+            self._core.check_fits(record)
             self._table.apply(record, None)
         else:
             self._core.commit(record)

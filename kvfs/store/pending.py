@@ -65,11 +65,8 @@ class Pending:
         buffer[offset : offset + len(data)] = data
 
     def resize(self, size: int) -> None:
-        """Cut a replaced file, or fill it with zeros."""
-        if size < len(self.buffer):
-            del self.buffer[size:]
-        else:
-            self.buffer.extend(bytes(size - len(self.buffer)))
+        """Cut a replaced file to `size` bytes."""
+        del self.buffer[size:]
 
 
 class Scratch:

@@ -17,6 +17,8 @@ CONTROL_INO = 2
 KEYS_INO = 3
 FIRST_INO = 16
 """The first number of a key's node; those below are the mount's own."""
+MAX_INO = 1 << 61
+"""Nodes of keys have numbers below this."""
 FIRST_PIECE = 1 << 62
 """Numbers from here on are for the directories of long keys, which are no state."""
 
@@ -118,10 +120,11 @@ class Directory(Node):
 
     `implicit` marks one that no record made: it is there because keys below
     it are, and goes with the last of them. `subdirs` counts the directories
-    in it.
+    in it. `touched` is when its mtime was last decided, be it by a change of
+    its names or by someone who set it.
     """
 
-    __slots__ = ("entries", "implicit", "subdirs")
+    __slots__ = ("entries", "implicit", "subdirs", "touched")
 
     def __init__(self, ino: int, mode: int, uid: int, gid: int) -> None:
         """Make an empty directory."""
@@ -129,6 +132,13 @@ class Directory(Node):
         self.entries: dict[bytes, int] = {}
         self.implicit = False
         self.subdirs = 0
+        self.touched = 0
+
+    def touch(self, time: int) -> None:
+        """Note a change of the names; of changes that come late, the youngest counts."""
+        if time >= self.touched:
+            self.mtime = self.touched = time
+        self.ctime = max(self.ctime, time)
 
 
 class Symlink(Node):

@@ -15,7 +15,7 @@ from kvfs import keys, records
 from kvfs.table.content import Extent, cut, overlay
 from kvfs.table.node import (
     FIRST_INO,
-    FIRST_PIECE,
+    MAX_INO,
     Directory,
     File,
     Node,
@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from kvfs.records import Attrs, Location, Record
 
 DEFAULT_MODE = 0o644
+MAX_FILE = 2**63 - 1
+"""The largest size of a file, in bytes."""
+MAX_TIME = 2**62
+"""No record is younger, in nanoseconds since 1970: the year 2116."""
+_MAX_RDEV = 2**64 - 1
+_PERMISSIONS = 0o7777
+_SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 DEFAULT_DIRECTORY_MODE = 0o755
 
 
@@ -60,6 +67,8 @@ class Table(Tree):
 
         Raises `CorruptionError` if the record does not fit the state.
         """
+        if not 0 <= record.time < MAX_TIME:
+            raise inconsistent("a record has an impossible time, of", record.key)
         self._steps[type(record)](record, location)
 
     # -- values ----------------------------------------------------------------
@@ -81,6 +90,8 @@ class Table(Tree):
     def _write(self, record: records.Write, location: Location | None) -> None:
         file = self._file(record.key)
         length = len(record.data)
+        if record.offset + length > MAX_FILE:
+            raise inconsistent("there is no such offset in", record.key)
         if location and length:
             overlay(file.extents, Extent(record.offset, length, location, 0))
         file.length = max(file.length, record.offset + length)
@@ -89,6 +100,8 @@ class Table(Tree):
 
     def _truncate(self, record: records.Truncate, _location: Location | None) -> None:
         file = self._file(record.key)
+        if record.size > MAX_FILE:
+            raise inconsistent("there is no such size for", record.key)
         cut(file.extents, record.size)
         file.length = record.size
         file.mtime = record.time
@@ -115,12 +128,8 @@ class Table(Tree):
         self._create(node, record.key, record.attrs, record.time)
 
     def _mknod(self, record: records.Mknod, _location: Location | None) -> None:
-        if stat.S_IFMT(record.mode) not in (
-            stat.S_IFIFO,
-            stat.S_IFSOCK,
-            stat.S_IFCHR,
-            stat.S_IFBLK,
-        ):
+        kind = record.mode & ~_PERMISSIONS
+        if kind not in _SPECIAL or record.rdev > _MAX_RDEV:
             raise inconsistent("a special file has no such type:", record.key)
         ino = self._number(record.key, record.attrs)
         node = Special(ino, record.mode, self.uid, self.gid, record.rdev)
@@ -138,7 +147,7 @@ class Table(Tree):
                 return
             parent = place
         node = self.detach(parent, name)
-        _touch(parent, record.time)
+        parent.touch(record.time)
         if record.directory:
             self.drop(node)
             self.settle(record.key)
@@ -155,12 +164,16 @@ class Table(Tree):
         parent, name = self._prepare_counted(record.new, record.time)
         self.attach(node, parent, name)
         node.ctime = max(node.ctime, record.time)
-        _touch(parent, record.time)
+        parent.touch(record.time)
 
     def _rename(self, record: records.Rename, _location: Location | None) -> None:
         below = record.new.startswith(record.key + b"/")
         above = record.exchange and record.key.startswith(record.new + b"/")
-        illegal = record.directory and keys.split(record.new) is None
+        illegal = (
+            (record.directory and keys.split(record.new) is None)
+            or (record.new_directory and keys.split(record.key) is None)
+            or (record.exchange and record.key == record.new)
+        )
         if illegal or (record.directory and below) or (record.new_directory and above):
             raise inconsistent("a directory cannot be moved there from", record.key)
         if record.exchange:
@@ -182,7 +195,7 @@ class Table(Tree):
         else:
             self._move_value(node, target, record)
         node.ctime = max(node.ctime, record.time)
-        _touch(old_parent, record.time)
+        old_parent.touch(record.time)
         if record.directory:
             self.move_shadowed(record.key, record.new, exchange=False)
             self.settle(record.key)
@@ -206,7 +219,7 @@ class Table(Tree):
             if name in parent.entries:
                 raise inconsistent("a value is in the way of a directory at", record.new)
         self.attach(node, parent, name)
-        _touch(parent, record.time)
+        parent.touch(record.time)
 
     def _move_value(self, node: Node, target: Node | None, record: records.Rename) -> None:
         parent, name = self._prepare_counted(record.new, record.time)
@@ -215,7 +228,7 @@ class Table(Tree):
             replaced.ctime = max(replaced.ctime, record.time)
             self.drop(replaced)
         self.attach(node, parent, name)
-        _touch(parent, record.time)
+        parent.touch(record.time)
 
     def _exchange(self, record: records.Rename) -> None:
         if record.directory != record.new_directory:
@@ -241,8 +254,8 @@ class Table(Tree):
         self.attach(second, old_parent, old_name)
         for changed in (first, second):
             changed.ctime = max(changed.ctime, record.time)
-        _touch(old_parent, record.time)
-        _touch(new_parent, record.time)
+        old_parent.touch(record.time)
+        new_parent.touch(record.time)
         if record.directory or record.new_directory:
             self.move_shadowed(record.key, record.new, exchange=True)
 
@@ -265,7 +278,7 @@ class Table(Tree):
     def _number(self, key: bytes, attrs: Attrs) -> int:
         missing = self.missing(key)
         ino = self.number(attrs.ino, missing)
-        if ino in self.nodes or not FIRST_INO <= ino - missing < FIRST_PIECE:
+        if ino in self.nodes or not FIRST_INO <= ino - missing <= ino < MAX_INO:
             raise inconsistent(f"inode number {ino} is no free one, for", key)
         return ino
 
@@ -281,11 +294,13 @@ class Table(Tree):
             raise inconsistent("something is in the way at", key)
         born = time if attrs.born is None else attrs.born
         node.atime = born
+        if isinstance(node, Directory):
+            node.touched = time
         self.nodes[node.ino] = node
         _set_owner_and_mode(node, attrs)
         _set_times(node, attrs, time)
         self.attach(node, parent, name)
-        _touch(parent, born)
+        parent.touch(born)
 
     def _file(self, key: bytes) -> File:
         node = self.find(key)
@@ -314,6 +329,8 @@ def set_attrs(node: Node, record: records.Setattr) -> None:
         node.atime = attrs.atime
     if attrs.mtime is not None:
         node.mtime = attrs.mtime
+        if isinstance(node, Directory):
+            node.touched = record.time
     _changed(node, record.time if attrs.ctime is None else attrs.ctime)
 
 
@@ -328,15 +345,6 @@ def remove_xattr(node: Node, record: records.Removexattr) -> None:
     kept = {name: value for name, value in (node.xattrs or {}).items() if name != record.name}
     node.xattrs = kept or None
     _changed(node, record.time)
-
-
-def _touch(directory: Directory, time: int) -> None:
-    """Note a change of the names in `directory`.
-
-    A record can be logged after younger ones; the youngest time stays.
-    """
-    if time >= directory.ctime:
-        directory.mtime = directory.ctime = time
 
 
 def _set_owner_and_mode(node: Node, attrs: Attrs) -> None:

@@ -337,8 +337,8 @@ class Tree:
     def _directory(self, parent: Directory, name: bytes, ino: int, time: int) -> Directory:
         directory = Directory(ino, 0o755, self.uid, self.gid)
         directory.implicit = True
-        directory.atime = directory.mtime = directory.ctime = time
+        directory.atime = directory.mtime = directory.ctime = directory.touched = time
         self.nodes[ino] = directory
         self.attach(directory, parent, name)
-        parent.mtime = parent.ctime = max(parent.ctime, time)
+        parent.touch(time)
         return directory
