@@ -15,6 +15,7 @@ VERSION = 1
 DEFAULT_SEGMENT_SIZE = 64 * 1024 * 1024
 _MAX_SEGMENT_SIZE = 2**32 - 1
 _ID_BYTES = 16
+_MAX_TIME = 2**62
 FORMATS = ("binary", "text")
 
 
@@ -81,7 +82,8 @@ def load(data: bytes, path: str) -> Config:
         message = f"{path} is damaged: {error}"
         raise ConfigError(message) from None
     numbers = (config.max_segment_size, config.created)
-    if len(store_id) != _ID_BYTES or any(type(number) is not int for number in numbers):
+    kinds = all(type(number) is int for number in numbers)
+    if len(store_id) != _ID_BYTES or not kinds or not 0 <= config.created < _MAX_TIME:
         message = f"{path} is damaged: a value is not of its kind"
         raise ConfigError(message)
     try:

@@ -64,6 +64,7 @@ class Log:
         self.sequence = 0
         self.synced = 0
         self.end = LogEnd(0, 0, 0)
+        self.lost = 0
         self.max_record = config.max_segment_size - self.codec.header_size
 
     def replay(self) -> Iterator[tuple[Record, Location]]:
@@ -75,6 +76,7 @@ class Log:
         replay = Replay(self._disk, self._paths, self._config)
         yield from replay.records()
         self.end = end = replay.end
+        self.lost = replay.lost
         self.sequence = self.synced = end.sequence
         if self._writable:
             replay.cut_tail()

@@ -15,6 +15,7 @@ log that is cut the same way again.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from kvfs.records import Record
 
 
+_log = logging.getLogger(__name__)
 _SECTOR = 512  # bytes that a disk writes whole
 _ZEROS = 16  # so many of them are no accident
 
@@ -64,7 +66,10 @@ class Replay:
     """One reading of the log from first to last."""
 
     def __init__(self, disk: Disk, paths: LogPaths, config: Config) -> None:
-        """Prepare to read; `end` and `clean` hold once `records` is exhausted."""
+        """Prepare to read; `end`, `clean` and `lost` hold once `records` is exhausted.
+
+        `lost` is how many bytes the log is shorter than a clean close left it.
+        """
         self._disk = disk
         self._paths = paths
         self._config = config
@@ -73,6 +78,7 @@ class Replay:
         self._last_size = 0
         self.end = LogEnd(0, 0, 0)
         self.clean = False
+        self.lost = 0
 
     def segments(self) -> list[int]:
         """Return the numbers of the segments, which must be 1, 2, 3, ...
@@ -104,6 +110,7 @@ class Replay:
             if last:
                 self._last, self._last_size = number, len(data)
                 self.clean = clean == (number, len(data))
+                self._note_lost(clean)
             try:
                 start = self._codec.header_size
                 first = check_header(self._codec, self._config.id, number, data)
@@ -122,6 +129,16 @@ class Replay:
             except BadRecordError as error:
                 if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
+
+    def _note_lost(self, clean: tuple[int, int] | None) -> None:
+        """Say so if the log has been cut since it was closed: it is read, but not silently."""
+        if clean and clean[0] == self._last and clean[1] > self._last_size:
+            self.lost = clean[1] - self._last_size
+            _log.warning(
+                "segment %s has lost its last %d bytes since the store was closed; going on without",
+                name_of(self._last),
+                self.lost,
+            )
 
     def _is_torn(self, data: bytes, number: int, error: BadRecordError) -> bool:
         if error.foreign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -104,10 +105,11 @@ def put(store: str, key: bytes, value: bytes | None) -> None:
 def get(store: str, key: bytes) -> None:
     """Write the value of KEY to standard output, byte for byte."""
     with reader(store) as source:
-        value = source.get(key)
-    if value is None:
-        _no_key(key)
-    sys.stdout.buffer.write(value)
+        pieces = source.chunks(key)
+        if pieces is None:
+            _no_key(key)
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
 
 
 @cli.command()
@@ -172,6 +174,7 @@ def main() -> NoReturn:
     """
     if sys.stdin is None or sys.stdout is None:
         _fail("standard input and standard output must be open", 1)
+    logging.basicConfig(format="kvfs: %(message)s", level=logging.WARNING)
     try:
         cli.main(standalone_mode=False)
         sys.stdout.flush()

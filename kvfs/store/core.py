@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
-from kvfs.errors import ClosedError, CorruptionError, KvfsError, ReadOnlyError
+from kvfs.errors import ClosedError, CorruptionError, KvfsError, NoSpaceError, ReadOnlyError
 from kvfs.log import Log
 from kvfs.records import Mkdir, Record, Write
 from kvfs.recovery import LogPaths
@@ -17,6 +17,8 @@ from kvfs.segment import misplaced
 from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
 from kvfs.table import Table
+from kvfs.table.node import MAX_INO
+from kvfs.table.table import MAX_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +98,7 @@ class Core:
 
     def tick(self) -> int:
         """Return a time that is later than any before, for what must not be overtaken."""
-        self._last_time = self.now() + 1
+        self._last_time = min(self.now() + 1, MAX_TIME - 1)
         return self._last_time
 
     def check(self, *, write: bool = False) -> None:
@@ -131,6 +133,8 @@ class Core:
         """
         missing = self.table.missing(record.key)
         number = self.table.next_ino + missing if ino is None else ino
+        if number >= MAX_INO:
+            raise NoSpaceError("there are no inode numbers left")
         if number != self._replay_ino + missing:
             record = record._replace(attrs=record.attrs._replace(ino=number))
         parts = (record,) if value is None else self.put_parts(record, value)

@@ -90,6 +90,29 @@ class Store:
             node = self._core.table.find(key)
             return self._content.value(node) if isinstance(node, File) else None
 
+    def chunks(self, key: bytes | str, size: int = 1024 * 1024) -> Iterator[bytes] | None:
+        """Return the value of `key` in pieces of up to `size` bytes, or None if it has none.
+
+        For values that are too large to hold; a piece is as it is when it is
+        reached.
+        """
+        key = _bytes(key)
+        with self._core.lock:
+            self._core.check()
+            node = self._core.table.find(key)
+        return self._pieces(node, size) if isinstance(node, File) else None
+
+    def _pieces(self, node: File, size: int) -> Iterator[bytes]:
+        offset = 0
+        while True:
+            with self._core.lock:
+                self._core.check()
+                piece = self._content.read(node, offset, size)
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
+
     def delete(self, key: bytes | str) -> bool:
         """Remove `key` and tell whether it was there; if not, nothing is logged."""
         key = _bytes(key)

@@ -84,6 +84,8 @@ def check(path: str, progress: Callable[[int, int], object] | None = None) -> Re
         problems.append(str(error))
     finally:
         core.close()
+    if core.log.lost:
+        problems.append(f"{core.log.lost} bytes are missing at the end since the last clean close")
     if not problems and reports:
         end = core.log.end
         torn = sum(r.size for r, n in zip(reports, numbers, strict=True) if n >= end.segment)

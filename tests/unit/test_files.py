@@ -177,3 +177,17 @@ def test_an_unlinked_file_lives_until_its_last_close(path):
         assert caught.value.errno == errno.ENOENT
     with kvfs.open(path) as store:
         assert len(store) == 0
+
+
+def test_the_time_of_a_directory_is_that_of_its_last_name(path):
+    """Also if the directory is changed otherwise before the name is logged."""
+    with kvfs.open(path) as store:
+        files = store.files
+        directory = files.mkdir(ROOT, b"d", OWNER._replace(mode=0o755))
+        node = files.create(directory.ino, b"f", OWNER)
+        files.setattr(directory, Attrs(mode=0o700))
+        files.setxattr(directory, b"user.a", b"1")
+        files.content.commit(node)
+        expected = files.stat(directory)
+    with kvfs.open(path) as store:
+        assert store.files.stat(store.files.node(expected.ino)) == expected

@@ -223,14 +223,16 @@ def test_a_missing_last_segment_after_a_clean_close_is_corruption(logs, form):
         logs.open()
 
 
-def test_a_log_cut_after_a_clean_close_has_a_torn_tail(logs, form):
-    """Whoever cuts a file by hand gets what a crash would have left."""
+def test_a_log_cut_after_a_clean_close_has_a_torn_tail(logs, form, caplog):
+    """Whoever cuts a file by hand gets what a crash would have left, but not silently."""
     places = written(logs, form)
     logs.open()[0].close()
     cut = logs.files()["00000001.seg"][: places[-1].offset + 3]
     logs.write(1, cut)
     assert reopened(logs) == RECORDS[:-1]
     assert list(logs.kept().values()) == [cut[-3:]]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "00000001.seg has lost its last" in caplog.text
     assert not os.path.exists(logs.paths.clean)
 
 

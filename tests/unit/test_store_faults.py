@@ -175,3 +175,35 @@ def _replay(store):
 
     log = store._core.log
     return Replay(log._disk, log._paths, log._config).records()
+
+
+def test_a_full_disk_keeps_no_refused_bytes_and_no_reader_waiting(path, faulty):
+    with kvfs.open(path, disk=faulty) as store:
+        store.put("a", bytes(2_000_000))
+        files = store.files
+        node = files.file(files.lookup(1, b"a").ino)
+        files.content.write(node, 2_000_000, b"tail")
+        faulty.fail("write", errno.ENOSPC)
+        for _ in range(3):
+            with pytest.raises(kvfs.NoSpaceError):
+                files.content.write(node, 2_000_004, bytes(300_000))
+        assert files.stat(node).size == 2_000_004
+        assert files.content.read(node, 1_999_998, 100) == b"\0\0tail"
+        assert files.content.read(node, 0, 10) == bytes(10)
+        faulty.heal()
+    with kvfs.open(path, read_only=True) as store:
+        assert store.get("a") == bytes(2_000_000) + b"tail"
+
+
+@pytest.mark.parametrize("thing", [5, None, [1, 2], 1.5])
+def test_only_bytes_and_text_are_keys_and_values(path, thing):
+    with kvfs.open(path) as store:
+        for call in (
+            lambda: store.put("k", thing),
+            lambda: store.put(thing, b""),
+            lambda: store.get(thing),
+            lambda: thing in store,
+        ):
+            with pytest.raises(TypeError, match="bytes or str"):
+                call()
+        assert len(store) == 0
