@@ -180,6 +180,9 @@ def main() -> NoReturn:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
+    except SystemExit as stop:
+        # How click ends when nobody reads any more; that is no failure of ours.
+        sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except click.exceptions.NoArgsIsHelpError as error:
