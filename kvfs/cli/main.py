@@ -176,21 +176,21 @@ def main() -> NoReturn:
         _fail("standard input and standard output must be open", 1)
     logging.basicConfig(format="kvfs: %(message)s", level=logging.WARNING)
     try:
-        cli.main(standalone_mode=False)
+        # Not cli.main, which would make a failure of a reader that stops early.
+        with cli.make_context("kvfs", sys.argv[1:]) as context:
+            cli.invoke(context)
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except SystemExit as stop:
-        # How click ends when nobody reads any more; that is no failure of ours.
-        sys.exit(0 if isinstance(stop.__context__, BrokenPipeError) else stop.code)
     except BrokenPipeError:
+        # Nobody reads any more, which is no failure.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
         sys.exit(2)
     except click.ClickException as error:
-        context = getattr(error, "ctx", None)
-        where = f"; see: {context.command_path} --help" if context else ""
+        at = getattr(error, "ctx", None)
+        where = f"; see: {at.command_path} --help" if at else ""
         _fail(error.format_message().rstrip(".") + where, error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 128 + signal.SIGINT)
