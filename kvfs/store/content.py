@@ -8,11 +8,12 @@ in the log.
 
 from __future__ import annotations
 
+import errno
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.codec.base import CHUNK
-from kvfs.errors import CorruptionError, KvfsError, RecordTooLargeError
+from kvfs.errors import CorruptionError, KvfsError, PosixError, RecordTooLargeError
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
 from kvfs.store.pending import HOLE, Pending, Scratch
@@ -139,12 +140,12 @@ class Content:
     def write(self, node: File, offset: int, data: bytes) -> None:
         """Put `data` at `offset`; it is logged at the next `commit`, or before.
 
-        Raises `KvfsError` EFBIG beyond the largest offset, `RecordTooLargeError`
+        Raises `PosixError` EFBIG beyond the largest offset, `RecordTooLargeError`
         where the codec must hold the file in one record and cannot, or what
         the log says.
         """
         if offset + len(data) > MAX_FILE:
-            raise KvfsError(code=27)
+            raise PosixError(errno.EFBIG)
         now = self._core.now()
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and pending.takes(offset, len(data)):
@@ -180,7 +181,7 @@ class Content:
     def truncate(self, node: File, size: int) -> None:
         """Cut the file to `size` bytes, or extend it by a hole."""
         if size > MAX_FILE:
-            raise KvfsError(code=27)
+            raise PosixError(errno.EFBIG)
         now = self._core.now()
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and size <= len(pending.buffer) + HOLE:

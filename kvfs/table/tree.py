@@ -7,6 +7,7 @@ legal key stands aside only while a directory has its path.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from kvfs import keys
@@ -68,7 +69,7 @@ class Tree:
         """
         node = self.nodes.get(ino)
         if not isinstance(node, Directory):
-            raise PosixError(2 if node is None else 20)
+            raise PosixError(errno.ENOENT if node is None else errno.ENOTDIR)
         return node
 
     def child(self, parent: Directory, name: bytes) -> Node | None:
@@ -149,7 +150,7 @@ class Tree:
             return b""
         key = self.key_at(self.directory(node.parent), node.name)
         if key is None:
-            raise PosixError(1)
+            raise PosixError(errno.EPERM)
         return key
 
     def items(self) -> Iterator[tuple[bytes, File]]:
