@@ -155,6 +155,8 @@ class Replay:
         if not self.clean:
             # It speaks of a log that is no more, and must not be held against this one.
             with suppress(FileNotFoundError):
+                if self.lost:
+                    self._keep("clean", self._disk.read_file(self._paths.clean))
                 self._disk.unlink(self._paths.clean)
                 self._disk.sync_directory(os.path.dirname(self._paths.clean))
         for number in range(self._last, end.segment, -1):
@@ -173,15 +175,18 @@ class Replay:
 
     def _keep_tail(self, number: int, offset: int) -> None:
         tail = self._load(number)[offset:]
-        if not tail:
-            return
+        if tail:
+            self._keep(f"{name_of(number)}.{offset}", tail)
+
+    def _keep(self, base: str, data: bytes) -> None:
+        """Write `data` to quarantine under `base`, or a name that follows from it."""
         taken = set(self._disk.list(self._paths.quarantine))
-        name = base = f"{name_of(number)}.{offset}"
+        name = base
         count = 1
         while name in taken:
             count += 1
             name = f"{base}.{count}"
-        self._disk.write_file(os.path.join(self._paths.quarantine, name), tail)
+        self._disk.write_file(os.path.join(self._paths.quarantine, name), data)
 
     def _load(self, number: int) -> bytes:
         return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))

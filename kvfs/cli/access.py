@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys, mounts
@@ -115,7 +115,8 @@ class MountedStore:
                 except FileNotFoundError:
                     if not create:
                         raise
-                    os.mkdir(name, dir_fd=directory)
+                    with suppress(FileExistsError):  # another may just have made it
+                        os.mkdir(name, dir_fd=directory)
                     below = os.open(name, flags, dir_fd=directory)
                 os.close(directory)
                 directory = below

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 class Handle:
     """One open(2) of a file.
 
-    `opener` is the process that opened it. `emptied` says that this open made
+    `opener` is the process that opened it, `writable` whether it may write
+    through it. `emptied` says that this open made
     the file, or cut it to nothing, and `written` that something was written
     through it, both since the file was last logged for it.
     """
 
-    __slots__ = ("emptied", "node", "opener", "written")
+    __slots__ = ("emptied", "node", "opener", "writable", "written")
 
-    def __init__(self, node: File, *, emptied: bool, opener: int) -> None:
-        """Make a handle that nothing has been written through."""
+    def __init__(self, node: File, flags: int, *, emptied: bool, opener: int) -> None:
+        """Make a handle, opened with `flags`, that nothing has been written through."""
         self.node = node
+        self.writable = flags & os.O_ACCMODE != os.O_RDONLY
         self.opener = opener
         self.emptied = emptied
         self.written = False
@@ -67,9 +69,9 @@ class Handles:
         """Tell whether the process that opened `handle` has its file open still.
 
         A close takes the descriptor from the process before it reaches us, so
-        what is found belongs to another descriptor. Files are told by their
-        last name: the path depends on where the process sees the mount, and
-        another file of that name costs nothing but a later record.
+        what is found belongs to another descriptor. A file is told by its last
+        name and its inode number; its path depends on where the process sees
+        the mount, and to ask for its attributes would be to ask ourselves.
         """
         directory = f"/proc/{handle.opener}/fd"
         names = {name for _, name in handle.node.names()}
@@ -77,11 +79,25 @@ class Handles:
             for number in os.listdir(directory):
                 with suppress(FileNotFoundError):
                     target = os.readlink(os.fsencode(f"{directory}/{number}"))
-                    if os.path.basename(target) in names:
+                    if os.path.basename(target) in names and _writes_to(
+                        f"/proc/{handle.opener}/fdinfo/{number}", handle.node.ino
+                    ):
                         return True
         except OSError:
             return False
         return False
+
+
+def _writes_to(fdinfo: str, ino: int) -> bool:
+    """Tell whether the descriptor that `fdinfo` describes is open for writing to inode `ino`.
+
+    Kernels before 5.14 name no inode; then the flags alone count.
+    """
+    with open(fdinfo, encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file if ":" in line)
+    if int(fields["flags"], 8) & os.O_ACCMODE == os.O_RDONLY:
+        return False
+    return "ino" not in fields or int(fields["ino"]) == ino
 
 
 class Listing:

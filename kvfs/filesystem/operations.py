@@ -16,7 +16,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pyfuse3
+import trio
 
+from kvfs.errors import KvfsError
 from kvfs.filesystem.attributes import entry, missing
 from kvfs.filesystem.boundary import boundary
 from kvfs.filesystem.handles import Handle, Handles, Listing
@@ -100,7 +102,7 @@ class Filesystem(pyfuse3.Operations):
         """Make a file and open it."""
         places = self._places((parent_inode, name))
         node = self._files.create(parent_inode, name, _owner(ctx, mode))
-        fh = self._open(node, ctx, emptied=True)
+        fh = self._open(node, flags, ctx, emptied=True)
         _invalidate(places)
         return pyfuse3.FileInfo(fh=fh), self._entry(node, lasting=self._lasting(parent_inode))
 
@@ -237,7 +239,7 @@ class Filesystem(pyfuse3.Operations):
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
             self._content.truncate(node, 0)
-        return pyfuse3.FileInfo(fh=self._open(node, ctx, emptied=emptied))
+        return pyfuse3.FileInfo(fh=self._open(node, flags, ctx, emptied=emptied))
 
     @boundary
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -265,6 +267,8 @@ class Filesystem(pyfuse3.Operations):
         two before anything is written: then there is nothing to log yet.
         """
         handle = self._handles[fh]
+        if not (handle.writable or handle.emptied):
+            return
         pending = self._content.pending(handle.node)
         # What a mapping has changed comes through any handle of the file.
         if not handle.changed and (pending is None or pending.replaced):
@@ -280,11 +284,20 @@ class Filesystem(pyfuse3.Operations):
     async def release(self, fh: FileHandleT) -> None:
         """Close a file for good."""
         handle = self._handles.close(fh)
+        node = handle.node
         try:
             if handle.changed:
-                self._content.commit(handle.node)
+                self._content.commit(node)
+                if self._always:
+                    await self._syncer.sync()
+        except KvfsError:
+            # Nobody hears of it, so nobody must find later what was refused.
+            places = self._files.give_up(node)
+            _invalidate(places)
+            await trio.to_thread.run_sync(_forget_pages, node.ino)
+            raise
         finally:
-            self._files.closed(handle.node.ino)
+            self._files.closed(node.ino)
 
     @boundary
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's
@@ -314,7 +327,11 @@ class Filesystem(pyfuse3.Operations):
             file = self._files.file(inode)
             self._content.truncate(file, attr.st_size)
             if fh is None:
-                self._content.commit(file)
+                try:
+                    self._content.commit(file)
+                except KvfsError:
+                    self._files.give_up(file)
+                    raise
             else:
                 self._handles[fh].written = True
         attrs = Attrs(
@@ -375,9 +392,9 @@ class Filesystem(pyfuse3.Operations):
         self._files.refer(node.ino)
         return result
 
-    def _open(self, node: File, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
+    def _open(self, node: File, flags: int, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
         self._files.opened(node.ino)
-        return self._handles.add(Handle(node, emptied=emptied, opener=ctx.pid))
+        return self._handles.add(Handle(node, flags, emptied=emptied, opener=ctx.pid))
 
     def _lasting(self, parent: int) -> bool:
         """Tell whether names in the directory `parent` stay what they are by themselves."""
@@ -406,6 +423,12 @@ def _invalidate(places: list[tuple[int, bytes]]) -> None:
         pyfuse3.invalidate_entry_async(
             pyfuse3.InodeT(parent), pyfuse3.FileNameT(name), ignore_enoent=True
         )
+
+
+def _forget_pages(ino: int) -> None:
+    """Make the kernel forget what it knows of the node `ino`; may wait for its readers."""
+    with suppress(FileNotFoundError):
+        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino))
 
 
 def _owner(ctx: RequestContext, mode: int) -> Owner:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
-from kvfs.errors import KvfsError, NoSpaceError
+from kvfs.errors import KvfsError
 
 if TYPE_CHECKING:
     from kvfs.store import Store
@@ -52,8 +51,7 @@ class Syncer:
         try:
             while True:
                 await trio.sleep(_INTERVAL)
-                with suppress(NoSpaceError):
-                    self._store.files.content.commit_runs()
+                self._store.files.content.commit_runs()
                 if self._store.synced < self._store.position:
                     await self.sync()
         except KvfsError as error:

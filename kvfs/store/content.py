@@ -13,7 +13,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.codec.base import CHUNK
-from kvfs.errors import CorruptionError, KvfsError, PosixError, RecordTooLargeError
+from kvfs.errors import (
+    CorruptionError,
+    KvfsError,
+    PosixError,
+    RecordTooLargeError,
+    StoreFailedError,
+)
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
 from kvfs.store.pending import HOLE, Pending, Scratch
@@ -238,7 +244,12 @@ class Content:
         """Log what has been added to files in place; what replaces a file waits for its end."""
         for pending in list(self._pending.values()):
             if not pending.replaced:
-                self._log_run(pending)
+                try:
+                    self._log_run(pending)
+                except StoreFailedError:
+                    raise
+                except KvfsError:
+                    continue  # those who close it are told
 
     def before_unlink(self, node: File, *, open: bool = False) -> bool:  # noqa: A002 - the word for it
         """Prepare for `node` to lose a name; tell whether the log knows the name.
@@ -253,6 +264,10 @@ class Content:
             self.commit(node)
             return True
         return not pending.created
+
+    def drop(self, node: File) -> None:
+        """Forget what of `node` is not logged."""
+        self._pending.pop(node.ino, None)
 
     def forget(self, node: File) -> None:
         """Free what is kept for a node that has no name and no user any more."""
@@ -278,6 +293,9 @@ class Content:
         """
         if pending.buffer and offset != pending.end:
             self._log_run(pending)
+        if pending.node.nlink:
+            key = self._core.table.key_of(pending.node)
+            self._core.check_fits(Write(key, offset + len(data), b"x", now))
         start = pending.start if pending.buffer else offset
         run = pending.buffer + data
         whole = len(run) - len(run) % CHUNK

@@ -164,6 +164,9 @@ class Files(Nodes):
             raise PosixError(errno.EEXIST)
         if target is node:
             return
+        self._check_lengths(node, old_key, new_key)
+        if exchange:
+            self._check_lengths(target, new_key, old_key)
         self._keep(old_parent)
         self._keep(new_parent)
         self._commit(node)
@@ -266,6 +269,20 @@ class Files(Nodes):
         if is_directory == isinstance(target, Directory):
             return False
         return self._table.find(old if is_directory else new) is not None
+
+    def _check_lengths(self, node: Node | None, old: bytes, new: bytes) -> None:
+        """Refuse to move a directory where a key below it would become too long."""
+        if not isinstance(node, Directory) or len(new) <= len(old):
+            return
+        stack = [(node, len(new))]
+        while stack:
+            directory, length = stack.pop()
+            if length + 1 + keys.MAX_NAME > keys.MAX_KEY:
+                raise PosixError(errno.ENAMETOOLONG)
+            for name, ino in directory.entries.items() if directory.subdirs else ():
+                child = self._table.node(ino)
+                if isinstance(child, Directory):
+                    stack.append((child, length + 1 + len(name)))
 
     def _check_not_into_itself(self, node: Directory, parent: Directory) -> None:
         if self.is_aside(parent):

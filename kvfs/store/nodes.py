@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.errors import PosixError
-from kvfs.records import Attrs, Removexattr, Setattr, Setxattr
+from kvfs.records import Attrs, Delete, Removexattr, Setattr, Setxattr
 from kvfs.table import Directory, File, Node, Special
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
@@ -170,6 +170,23 @@ class Nodes:
         if not self._opens[ino]:
             del self._opens[ino]
         self.forget(ino)
+
+    def give_up(self, node: File) -> list[tuple[int, bytes]]:
+        """Drop what is pending of `node` and could not be logged, if this is its last user.
+
+        What the log has of it counts again. A file that the log does not know
+        loses its name, which is returned as (directory, name).
+        """
+        pending = self.content.pending(node)
+        if pending is None or self._opens[node.ino] > 1:
+            return []
+        self.content.drop(node)
+        if not pending.created or node.nlink == 0:
+            return []
+        place = (node.parent, node.name)
+        self._table.apply(Delete(self._table.key_of(node), time=self._core.now()), None)
+        self.drain()
+        return [place]
 
     def drain(self) -> None:
         """Look after the nodes that have just lost their last name."""

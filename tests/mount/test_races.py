@@ -153,3 +153,103 @@ def test_the_holder_is_named_by_every_refusal(binary):
         [sys.executable, "-c", script, binary.store], check=False, capture_output=True, text=True
     )
     assert f"in use by process {pid}" in done.stderr
+
+
+@pytest.fixture
+def full(stores):
+    """Return a mounted store that holds `k`, on a disk without room, and what makes room."""
+    disk = stores.directory / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], check=True)
+    mounted = stores.make("binary", name="disk")
+    mounted.quiet = False
+    (mounted.path / "k").write_bytes(b"old")
+    (mounted.path / "open").write_bytes(b"")
+    filler = disk / "filler"
+    with suppress(OSError), open(filler, "wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return mounted, filler
+
+
+def refused(path, data):
+    """Write `data` to `path` until its close is refused for want of room."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.write(fd, data)
+    with pytest.raises(OSError, match="No space left"):
+        os.close(fd)
+
+
+def test_what_a_close_refused_is_nowhere_later(full, tools):
+    mounted, filler = full
+    refused(mounted.path / "k", b"n" * 9000)
+    refused(mounted.path / "fresh", b"f" * 9000)
+    tools.until(lambda: not (mounted.path / "fresh").exists())
+    tools.until(lambda: (mounted.path / "k").read_bytes() == b"old")
+    filler.unlink()
+    mounted.umount()
+    assert dict.fromkeys(mounted.cli("list", mounted.store, ok=True).stdout.split()) == {
+        b"k": None,
+        b"open": None,
+    }
+    assert mounted.cli("get", mounted.store, "k", ok=True).stdout == b"old"
+
+
+def test_an_open_file_of_the_same_name_excuses_no_close(binary):
+    for name in ("a", "b"):
+        (binary.path / name).mkdir()
+    other = os.open(binary.path / "a" / "x", os.O_WRONLY | os.O_CREAT)
+    os.close(os.open(binary.path / "b" / "x", os.O_WRONLY | os.O_CREAT))
+    binary.kill()
+    with suppress(OSError):
+        os.close(other)
+    binary.mount()
+    assert (binary.path / "b" / "x").exists()
+
+
+def test_a_reader_hears_nothing_of_what_a_writer_was_refused(full):
+    mounted, _ = full
+    writing = os.open(mounted.path / "open", os.O_WRONLY)
+    os.write(writing, b"x" * 9000)
+    assert (mounted.path / "open").read_bytes() == b"x" * 9000
+    with pytest.raises(OSError, match="No space left"):
+        os.close(writing)
+
+
+def test_directories_made_by_two_puts_are_shared(binary):
+    with access.writer(str(binary.store)) as target:
+        failures = []
+
+        def put(thread):
+            for number in range(25):
+                try:
+                    target.put(b"d%d/e/%d" % (number, thread), b"1")
+                except OSError as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=put, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failures == []
+    assert len(binary.cli("list", binary.store, ok=True).stdout.splitlines()) == 100
+
+
+def test_a_directory_does_not_move_where_its_keys_would_be_too_long(binary):
+    depth, name = 140, "n" * 250
+    bottoms = []
+    for top in ("A", "B"):
+        (binary.path / top).mkdir()
+        here = os.open(binary.path / top, os.O_RDONLY)
+        for _ in range(depth):
+            os.mkdir(name, dir_fd=here)
+            below = os.open(name, os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        bottoms.append(here)
+    root = os.open(binary.path, os.O_RDONLY)
+    with pytest.raises(OSError, match="File name too long"):
+        os.rename("B", "BB", src_dir_fd=root, dst_dir_fd=bottoms[0])
+    for fd in (root, *bottoms):
+        os.close(fd)

@@ -230,7 +230,8 @@ def test_a_log_cut_after_a_clean_close_has_a_torn_tail(logs, form, caplog):
     cut = logs.files()["00000001.seg"][: places[-1].offset + 3]
     logs.write(1, cut)
     assert reopened(logs) == RECORDS[:-1]
-    assert list(logs.kept().values()) == [cut[-3:]]
+    assert list(logs.kept()) == [f"00000001.seg.{len(cut) - 3}", "clean"]
+    assert next(iter(logs.kept().values())) == cut[-3:]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert "00000001.seg has lost its last" in caplog.text
     assert not os.path.exists(logs.paths.clean)
@@ -242,7 +243,7 @@ def test_a_cut_segment_header_after_a_clean_close_is_cut_once_and_for_all(logs):
     logs.write(2, logs.files()["00000002.seg"][:40])
     for _ in range(2):
         assert reopened(logs) == [Put(b"k", bytes(400))]
-    assert list(logs.kept()) == ["00000002.seg.0"]
+    assert list(logs.kept()) == ["00000002.seg.0", "clean"]
 
 
 def holed(logs, *, synced):
