@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvfs import mounts
 from kvfs.disk import Disk
-from kvfs.errors import KvfsError, MountError
+from kvfs.errors import KvfsError, MountError, in_words
 from kvfs.store import holder_of, open_store
 
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -
         status = 0
     except BaseException as error:  # noqa: BLE001 - told to whom it concerns, then the process ends
         if not told:
-            tell(_in_words(error))
+            tell(_explain(error))
         elif isinstance(error, KvfsError):
             _log.error("%s", error)
         else:
@@ -249,14 +249,12 @@ def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -
         os._exit(status)
 
 
-def _in_words(error: BaseException) -> str:
+def _explain(error: BaseException) -> str:
     """Return what is wrong in one sentence."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, KvfsError):
-        return str(error)
     if isinstance(error, OSError):
-        return f"{os.fsdecode(error.filename or 'the daemon failed')}: {error.strerror}"
+        return in_words(error, "the daemon failed")
     return f"the daemon failed: {error!r}"
 
 

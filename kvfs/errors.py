@@ -30,6 +30,15 @@ class KvfsError(OSError):
         return str(self.strerror)
 
 
+def in_words(error: OSError, where: str = "") -> str:
+    """Return `error` as one sentence; `where` is its place if it names no file."""
+    if isinstance(error, KvfsError):
+        return str(error)
+    place = os.fsdecode(error.filename) if error.filename else where
+    reason = error.strerror or str(error)
+    return f"{place}: {reason}" if place else reason
+
+
 class PosixError(KvfsError):
     """A file operation that POSIX says must fail, with the errno it names."""
 

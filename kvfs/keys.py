@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_KEY = 65_535
 MAX_NAME = 255
 CONTROL = b".kvfs"
+KEYS = b"keys"
 
 _COMPONENT = rb"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}"
 _LEGAL = re.compile(rb"(?!\.kvfs(?:/|\Z))" + _COMPONENT + rb"(?:/" + _COMPONENT + rb")*")
@@ -60,6 +61,11 @@ def encode(key: bytes) -> list[bytes]:
         name = name.replace(b".", b"%2E")
     pieces = [name[start : start + _PIECE] for start in range(0, len(name), _PIECE)]
     return [piece + b"+" for piece in pieces[:-1]] + pieces[-1:]
+
+
+def aside(key: bytes) -> list[bytes]:
+    """Return the whole path of `key` below `.kvfs/keys/`, from the root of the mount."""
+    return [CONTROL, KEYS, *encode(key)]
 
 
 def decode(names: Sequence[bytes]) -> bytes | None:

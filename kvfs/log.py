@@ -238,7 +238,7 @@ class Log:
         if error.errno in _FULL and self._failure is None:
             message = "no space left on the disk of the store"
             raise NoSpaceError(message) from error
-        self._failure = self._failure or f"a write failed ({error})"
+        self.fail(f"a write failed ({error})")
         self.check_writable()
 
     def _restore(self, number: int, size: int) -> None:
@@ -268,7 +268,7 @@ class Log:
         try:
             active.sync()
         except OSError as error:
-            self._failure = f"an fsync failed ({error})"
+            self.fail(f"an fsync failed ({error})")
             self.check_writable()
 
     def _segment(self, number: int) -> Segment:

@@ -66,14 +66,14 @@ class MountedStore:
                     raise
             else:
                 return
-        self._write([keys.CONTROL, b"keys", *keys.encode(key)], value)
+        self._write(keys.aside(key), value)
 
     def delete(self, key: bytes) -> bool:
         """Remove the file of `key`."""
         names = keys.split(key)
         if names is not None and self._unlink(names):
             return True
-        return self._unlink([keys.CONTROL, b"keys", *keys.encode(key)])
+        return self._unlink(keys.aside(key))
 
     def _write(self, names: list[bytes], value: bytes) -> None:
         with self._parent(names, create=True) as directory:

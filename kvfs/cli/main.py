@@ -14,7 +14,7 @@ from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
 from kvfs.cli.arguments import KEY, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
-from kvfs.errors import KvfsError
+from kvfs.errors import in_words
 
 if TYPE_CHECKING:
     from kvfs.daemon import MountOptions
@@ -197,17 +197,14 @@ def main() -> NoReturn:
     except Exception as error:
         if os.environ.get("KVFS_DEBUG"):
             raise
-        _fail(_in_words(error), 1)
+        _fail(_explain(error), 1)
     sys.exit(0)
 
 
-def _in_words(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     """Return what went wrong in one sentence."""
-    if isinstance(error, KvfsError):
-        return str(error)
     if isinstance(error, OSError):
-        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
-        return f"{where}{error.strerror or error}"
+        return in_words(error)
     if isinstance(error, ImportError):
         return f"kvfs is not installed completely ({error}); run: ./mount.sh --setup"
     return f"this is a bug in kvfs: {error!r}; KVFS_DEBUG=1 shows where it comes from"

@@ -271,7 +271,7 @@ class Content:
 
     def forget(self, node: File) -> None:
         """Free what is kept for a node that has no name and no user any more."""
-        self._pending.pop(node.ino, None)
+        self.drop(node)
         scratch = self._scratch.pop(node.ino, None)
         if scratch:
             scratch.close()
@@ -293,7 +293,7 @@ class Content:
         """
         if pending.buffer and offset != pending.end:
             self._log_run(pending)
-        if pending.node.nlink:
+        if self._core.tight and pending.node.nlink:
             key = self._core.table.key_of(pending.node)
             self._core.check_fits(Write(key, offset + len(data), b"x", now))
         start = pending.start if pending.buffer else offset

@@ -52,6 +52,7 @@ class Core:
             *(os.path.join(path, name) for name in ("segments", "quarantine", "clean"))
         )
         self.log = Log(disk, paths, config, writable=writable)
+        self.tight = self.log.max_record < _ROOMY  # records may not fit
         self._flock = Lock(disk, path)
         self._last_time = 0
         self._replay_ino = 0
@@ -158,7 +159,7 @@ class Core:
 
     def check_fits(self, record: Record) -> None:
         """Raise `RecordTooLargeError` if `record`, to be logged later, will not fit."""
-        if self.log.max_record < _ROOMY:
+        if self.tight:
             self.log.check_fits(record)
 
     def read_record(self, location: Location) -> Any:

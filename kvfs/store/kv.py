@@ -16,6 +16,7 @@ from kvfs.errors import (
     KvfsError,
     NotAStoreError,
     StoreExistsError,
+    in_words,
     not_a_value,
 )
 from kvfs.records import Delete, Put, Rename
@@ -354,7 +355,7 @@ def _of_store(path: str, error: OSError) -> KvfsError:
     if isinstance(error, KvfsError):
         return error
     hint = "; make the directory above it first" if isinstance(error, FileNotFoundError) else ""
-    return KvfsError(f"{error.filename or path}: {error.strerror}{hint}", error.errno)
+    return KvfsError(in_words(error, path) + hint, error.errno)
 
 
 def _refuse_occupied(disk: Disk, path: str) -> None:

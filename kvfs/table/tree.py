@@ -54,7 +54,7 @@ class Tree:
         self.root.add_name(ROOT_INO, b"")
         self.control = self.directory(CONTROL_INO)
         self.control.add_name(ROOT_INO, keys.CONTROL)
-        self.attach(self.directory(KEYS_INO), self.control, b"keys")
+        self.attach(self.directory(KEYS_INO), self.control, keys.KEYS)
 
     # -- looking -----------------------------------------------------------
 
