@@ -148,7 +148,12 @@ async def _serve(
 
     syncer = Syncer(store)
     where = os.path.realpath(mountpoint)
-    filesystem = Filesystem(store, syncer, always=options.durability == "always")
+    filesystem = Filesystem(
+        store,
+        syncer,
+        always=options.durability == "always",
+        atime="noatime" not in options.options,
+    )
     fuse_options = {
         "default_permissions",
         f"fsname={mounts.fsname(store.path)}",

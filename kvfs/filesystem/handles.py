@@ -17,17 +17,18 @@ class Handle:
     """One open(2) of a file.
 
     `opener` is the process that opened it, `writable` whether it may write
-    through it. `emptied` says that this open made
+    through it, `noticed` whether reading it is to be noticed. `emptied` says that this open made
     the file, or cut it to nothing, and `written` that something was written
     through it, both since the file was last logged for it.
     """
 
-    __slots__ = ("emptied", "node", "opener", "writable", "written")
+    __slots__ = ("emptied", "node", "noticed", "opener", "writable", "written")
 
     def __init__(self, node: File, flags: int, *, emptied: bool, opener: int) -> None:
         """Make a handle, opened with `flags`, that nothing has been written through."""
         self.node = node
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
+        self.noticed = not flags & os.O_NOATIME
         self.opener = opener
         self.emptied = emptied
         self.written = False

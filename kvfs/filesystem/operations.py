@@ -57,13 +57,14 @@ class Filesystem(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, store: Store, syncer: Syncer, *, always: bool) -> None:
-        """Serve `store`; with `always`, every close is synced."""
+    def __init__(self, store: Store, syncer: Syncer, *, always: bool, atime: bool) -> None:
+        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted."""
         super().__init__()
         self._files = store.files
         self._content = store.files.content
         self._syncer = syncer
         self._always = always
+        self._atime = atime
         self._handles = Handles()
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
@@ -182,6 +183,7 @@ class Filesystem(pyfuse3.Operations):
         node = self._files.node(inode)
         if not isinstance(node, Symlink):
             raise pyfuse3.FUSEError(errno.EINVAL)
+        self._note_access(node)
         return pyfuse3.FileNameT(node.target)
 
     # -- directories ---------------------------------------------------------------
@@ -202,6 +204,7 @@ class Filesystem(pyfuse3.Operations):
         directory = listing.directory
         if start_id == 0:
             listing.take(self._files)
+            self._note_access(directory)
         lasting = self._lasting(directory.ino)
         for position in range(start_id, len(listing.names)):
             name = listing.names[position]
@@ -244,7 +247,11 @@ class Filesystem(pyfuse3.Operations):
     @boundary
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """Read from a file."""
-        return self._content.read(self._handles[fh].node, off, size)
+        handle = self._handles[fh]
+        data = self._content.read(handle.node, off, size)
+        if handle.noticed:
+            self._note_access(handle.node)
+        return data
 
     @boundary
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
@@ -385,6 +392,10 @@ class Filesystem(pyfuse3.Operations):
         return result
 
     # -- helpers -----------------------------------------------------------------------
+
+    def _note_access(self, node: Node) -> None:
+        if self._atime:
+            self._files.access_times.note(node)
 
     def _entry(self, node: Node, *, lasting: bool) -> EntryAttributes:
         """Return the entry of `node`, counting the reference that the kernel now has."""

@@ -44,7 +44,7 @@ class Syncer:
         store.check_healthy()
 
     async def run(self) -> None:
-        """Every second, log what was added to files and sync it, until the store fails.
+        """Every second, log what was added to files, or read, and sync it, until the store fails.
 
         A full disk is no failure: those who write are told, and may make room.
         """
@@ -52,6 +52,7 @@ class Syncer:
             while True:
                 await trio.sleep(_INTERVAL)
                 self._store.files.content.commit_runs()
+                self._store.files.access_times.commit_some()
                 if self._store.synced < self._store.position:
                     await self.sync()
         except KvfsError as error:

@@ -229,6 +229,7 @@ class Store:
             try:
                 if self._core.writable:
                     self._content.commit_all()
+                    self.files.access_times.commit_all()
             finally:
                 self._content.close()
                 self._core.close()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvfs import keys
 from kvfs.errors import PosixError
 from kvfs.records import Attrs, Delete, Removexattr, Setattr, Setxattr
+from kvfs.store.access import AccessTimes
 from kvfs.table import Directory, File, Node, Special
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
@@ -51,6 +52,7 @@ class Nodes:
         self._core = core
         self._table = core.table
         self.content = content
+        self.access_times = AccessTimes(core, content)
         self._references: Counter[int] = Counter()
         self._opens: Counter[int] = Counter()
         self._orphans: dict[int, Node] = {}

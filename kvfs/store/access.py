@@ -1,0 +1,94 @@
+"""When nodes were last read: relatime, and lazily logged.
+
+As ext4 mounts by default, reading sets the access time of a node only where
+that was no later than its last change, or is a day old. The table has it at
+once. The log gets it with the next sync in the background, or when the store
+is closed, so that reading costs no record of its own in the way; a crash may
+lose it. Nothing is logged where the format keeps no times by itself.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from kvfs.errors import NoSpaceError, RecordTooLargeError
+from kvfs.records import Attrs, Setattr
+from kvfs.table import Directory, File, Node
+from kvfs.table.table import set_attrs
+
+if TYPE_CHECKING:
+    from kvfs.store.content import Content
+    from kvfs.store.core import Core
+
+_DAY = 86_400_000_000_000  # nanoseconds
+_MOST = 1000  # access times to log in one go
+
+
+class AccessTimes:
+    """The access times of the nodes of one store."""
+
+    def __init__(self, core: Core, content: Content) -> None:
+        """Work on the nodes of `core`; `content` knows what of them is not logged."""
+        self._core = core
+        self._content = content
+        self._noted: dict[int, Node] = {}
+
+    def note(self, node: Node) -> None:
+        """Note that `node` has just been read.
+
+        The directories of the mount's own have no such time, nor have those
+        that only keys imply.
+        """
+        core = self._core
+        now = core.now()
+        pending = self._content.pending(node) if isinstance(node, File) else None
+        changed = max(node.mtime, node.ctime, (pending and pending.touched) or 0)
+        if (changed < node.atime and now - node.atime < _DAY) or node.atime == now:
+            return
+        if not core.writable or (isinstance(node, Directory) and self._is_no_state(node)):
+            return
+        if node.nlink == 0:
+            set_attrs(node, _access(b"", node, now, now))
+            return
+        core.table.apply(_access(core.table.key_of(node), node, now, now), None)
+        if core.log.codec.keeps_time:
+            self._noted[node.ino] = node
+
+    def commit_some(self) -> None:
+        """Log some access times that are not logged yet, no more than take milliseconds.
+
+        Raises what the log says, but for want of space: then they wait.
+        """
+        with suppress(NoSpaceError):
+            self._commit(_MOST)
+
+    def commit_all(self) -> None:
+        """Log all access times that are not logged yet; for want of space they are lost.
+
+        Raises what the log says otherwise.
+        """
+        with suppress(NoSpaceError):
+            self._commit(len(self._noted))
+
+    def _commit(self, most: int) -> None:
+        core = self._core
+        for ino in list(islice(self._noted, most)):
+            node = self._noted[ino]
+            pending = self._content.pending(node) if isinstance(node, File) else None
+            # A file that the log does not know takes its access time with it.
+            if node.nlink and not (pending and pending.created):
+                record = _access(core.table.key_of(node), node, node.atime, core.now())
+                with suppress(RecordTooLargeError):
+                    core.commit(record)
+            del self._noted[ino]
+
+    def _is_no_state(self, directory: Directory) -> bool:
+        return directory.nlink > 0 and (directory.implicit or self._core.table.is_aside(directory))
+
+
+def _access(key: bytes, node: Node, atime: int, time: int) -> Setattr:
+    """Return the record that `node`, by name `key`, was read; its ctime stays."""
+    attrs = Attrs(atime=atime, ctime=node.ctime)
+    return Setattr(key, attrs, directory=isinstance(node, Directory), time=time)
