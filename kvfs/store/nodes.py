@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from kvfs.store.core import Core
 
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
-_MAX_XATTR = 65_536
+_MAX_XATTR = 65_536  # bytes of a value, and of all names of a node, each with a NUL
+_MIN_TIME, _MAX_TIME = -(2**63), 2**63 - 1  # what the log can hold: the years 1677 to 2262
 
 
 class Stat(NamedTuple):
@@ -202,7 +203,12 @@ class Nodes:
     # -- attributes --------------------------------------------------------------------
 
     def setattr(self, node: Node, attrs: Attrs) -> None:
-        """Set what `attrs` gives; a new owner takes the set-id bits from a file."""
+        """Set what `attrs` gives; a new owner takes the set-id bits from a file.
+
+        A time beyond what the log can hold becomes the nearest that it can, as
+        file systems do (timestamp_truncate in the kernel's fs/inode.c).
+        """
+        attrs = attrs._replace(atime=_storable(attrs.atime), mtime=_storable(attrs.mtime))
         if (attrs.uid, attrs.gid) != (None, None) and not isinstance(node, Directory):
             mode = node.mode if attrs.mode is None else attrs.mode
             attrs = attrs._replace(mode=_without_set_id(mode) & 0o7777)
@@ -220,12 +226,16 @@ class Nodes:
     def setxattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute; those of the system, such as ACLs, are not supported.
 
-        Raises `PosixError` EOPNOTSUPP, or E2BIG for a value over 64 KiB.
+        Raises `PosixError` EOPNOTSUPP, E2BIG for a value over 64 KiB, or ENOSPC
+        where listxattr(2) could not return all names any more.
         """
         if not name.startswith(_NAMESPACES):
             raise PosixError(errno.EOPNOTSUPP)
         if len(value) > _MAX_XATTR:
             raise PosixError(errno.E2BIG)
+        names = {name, *(node.xattrs or ())}
+        if sum(map(len, names)) + len(names) > _MAX_XATTR:
+            raise PosixError(errno.ENOSPC)
         record = Setxattr(b"", name, value, time=self._core.now())
         self._change(node, record, set_xattr)
 
@@ -265,3 +275,7 @@ def _without_set_id(mode: int) -> int:
     """Return `mode` as chown(2) leaves it: set-id bits gone, but for mandatory locking."""
     mode &= ~stat.S_ISUID
     return mode & ~stat.S_ISGID if mode & stat.S_IXGRP else mode
+
+
+def _storable(time: int | None) -> int | None:
+    return time if time is None else min(max(time, _MIN_TIME), _MAX_TIME)

@@ -1,5 +1,6 @@
 """Times, modes, owners, extended attributes, links and special files of a mount."""
 
+import errno
 import os
 import subprocess
 import tempfile
@@ -43,6 +44,20 @@ def test_times_and_modes_are_what_they_are_set_to(mounted):
         for mode in (0o000, 0o7777, 0o644, 0o1755):
             path.chmod(mode)
             assert path.stat().st_mode & 0o7777 == mode
+
+
+def test_a_time_that_cannot_be_kept_becomes_the_nearest(mounted):
+    path = mounted.path / "f"
+    path.touch()
+    ends = {
+        "1600-01-01": "1677-09-21 00:12:43.145224192",
+        "2500-01-01": "2262-04-11 23:47:16.854775807",
+    }
+    for wanted, kept in ends.items():
+        shown = f"{kept} +0000\n".encode()
+        assert mounted.run(f"touch -d {wanted} f; stat -c %y f") == shown
+        mounted.remount()
+        assert mounted.run("stat -c %y f") == shown
 
 
 def test_changing_names_touches_their_directory(mounted):
@@ -101,6 +116,30 @@ def test_extended_attributes(mounted):
         os.removexattr(path, "user.bytes")
     with pytest.raises(OSError, match="No data"):
         os.getxattr(path, "user.bytes")
+
+
+def test_limits_of_extended_attributes(mounted):
+    path = mounted.path / "f"
+    path.touch()
+    most = os.urandom(65_536)
+    os.setxattr(path, "user.most", most)
+    for name, size, problem in (
+        ("user.more", 65_537, errno.E2BIG),
+        ("system.posix_acl_access", 4, errno.EOPNOTSUPP),
+        ("nowhere.a", 1, errno.EOPNOTSUPP),
+    ):
+        with pytest.raises(OSError, match=os.strerror(problem)):
+            os.setxattr(path, name, bytes(size))
+    *names, one_more = [f"user.{number:0250}" for number in range((65_536 - 10) // 256 + 1)]
+    for name in names:
+        os.setxattr(path, name, b"")
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        os.setxattr(path, one_more, b"")
+    kept = ["user.most", *names]
+    assert sorted(os.listxattr(path)) == sorted(kept)
+    mounted.remount()
+    assert sorted(os.listxattr(path)) == sorted(kept)
+    assert os.getxattr(path, "user.most") == most
 
 
 def test_other_users_are_held_to_the_modes(tools):
