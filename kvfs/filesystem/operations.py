@@ -22,7 +22,7 @@ from kvfs.errors import KvfsError
 from kvfs.filesystem.attributes import entry, missing
 from kvfs.filesystem.boundary import boundary
 from kvfs.filesystem.handles import Handle, Handles, Listing
-from kvfs.records import Attrs
+from kvfs.records import NO_ATTRS, Attrs
 from kvfs.store.files import Owner
 from kvfs.table import KEYS_INO, Directory, File, Node, Symlink
 
@@ -237,10 +237,11 @@ class Filesystem(pyfuse3.Operations):
 
     @boundary
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        """Open a file; O_TRUNC arrives here."""
+        """Open a file; O_TRUNC arrives here, and the kernel leaves all that it does to us."""
         node = self._files.file(inode)
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
+            self._drop_privileges(node, ctx)
             self._content.truncate(node, 0)
         return pyfuse3.FileInfo(fh=self._open(node, flags, ctx, emptied=emptied))
 
@@ -348,7 +349,8 @@ class Filesystem(pyfuse3.Operations):
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        if any(value is not None for value in attrs):
+        # With no field at all it is chown(-1, -1), which is a change all the same.
+        if attrs != NO_ATTRS or not fields.update_size:
             self._files.setattr(node, attrs)
         return entry(self._files.stat(node))
 
@@ -362,12 +364,7 @@ class Filesystem(pyfuse3.Operations):
     @boundary
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
         """Return an extended attribute."""
-        if name.startswith(b"system."):
-            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
-        value = (self._files.node(inode).xattrs or {}).get(name)
-        if value is None:
-            raise pyfuse3.FUSEError(pyfuse3.ENOATTR)
-        return value
+        return self._files.getxattr(self._files.node(inode), name)
 
     @boundary
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
@@ -407,6 +404,20 @@ class Filesystem(pyfuse3.Operations):
         self._files.opened(node.ino)
         return self._handles.add(Handle(node, flags, emptied=emptied, opener=ctx.pid))
 
+    def _drop_privileges(self, node: File, ctx: RequestContext) -> None:
+        """Do what the kernel itself does before a write or a truncate, but not for O_TRUNC.
+
+        The rule for the set-id bits is that of setattr_should_drop_suidgid in
+        the kernel's fs/attr.c.
+        """
+        mode = node.mode
+        if ctx.uid != 0 and mode & (stat.S_ISUID | stat.S_ISGID):
+            mode &= ~stat.S_ISUID
+            if mode & stat.S_IXGRP or not _in_group(ctx, node.gid):
+                mode &= ~stat.S_ISGID
+        if self._files.drop_privileges(node, mode):
+            pyfuse3.invalidate_inode(pyfuse3.InodeT(node.ino), attr_only=True)
+
     def _lasting(self, parent: int) -> bool:
         """Tell whether names in the directory `parent` stay what they are by themselves."""
         directory = self._files.node(parent)
@@ -444,3 +455,10 @@ def _forget_pages(ino: int) -> None:
 
 def _owner(ctx: RequestContext, mode: int) -> Owner:
     return Owner(ctx.uid, ctx.gid, mode & _PERMISSIONS)
+
+
+def _in_group(ctx: RequestContext, gid: int) -> bool:
+    try:
+        return gid == ctx.gid or gid in pyfuse3.get_sup_groups(ctx.pid)
+    except OSError:
+        return False

@@ -317,6 +317,8 @@ class Content:
         node, core = pending.node, self._core
         key = core.table.key_of(node)
         time = max(node.ctime, pending.touched or 0)
+        if not core.log.codec.keeps_time and "mtime" not in pending.explicit:
+            time = pending.touched or node.mtime  # no record says otherwise
         record = Put(key, b"", self._attrs(pending, time), time)
         value = bytes(pending.buffer)
         if pending.created:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvfs.store.core import Core
 
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
+_CAPABILITY = b"security.capability"
 _MAX_XATTR = 65_536  # bytes of a value, and of all names of a node, each with a NUL
 _MIN_TIME, _MAX_TIME = -(2**63), 2**63 - 1  # what the log can hold: the years 1677 to 2262
 
@@ -205,6 +206,8 @@ class Nodes:
     def setattr(self, node: Node, attrs: Attrs) -> None:
         """Set what `attrs` gives; a new owner takes the set-id bits from a file.
 
+        With nothing given, that alone is noted, as the ctime.
+
         A time beyond what the log can hold becomes the nearest that it can, as
         file systems do (timestamp_truncate in the kernel's fs/inode.c).
         """
@@ -223,14 +226,33 @@ class Nodes:
                 name for name in ("atime", "mtime") if getattr(attrs, name) is not None
             }
 
+    def getxattr(self, node: Node, name: bytes) -> bytes:
+        """Return an extended attribute. Raises `PosixError` EOPNOTSUPP or ENODATA."""
+        _check_namespace(name)
+        value = (node.xattrs or {}).get(name)
+        if value is None:
+            raise PosixError(errno.ENODATA)
+        return value
+
+    def drop_privileges(self, node: File, mode: int) -> bool:
+        """Take from a file what made it more than a file; `mode` is what is left of its mode.
+
+        Capabilities go always. Tells whether anything had to go.
+        """
+        privileged = node.mode != mode or _CAPABILITY in (node.xattrs or ())
+        if node.mode != mode:
+            self.setattr(node, Attrs(mode=mode & 0o7777))
+        if _CAPABILITY in (node.xattrs or ()):
+            self.removexattr(node, _CAPABILITY)
+        return privileged
+
     def setxattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute; those of the system, such as ACLs, are not supported.
 
         Raises `PosixError` EOPNOTSUPP, E2BIG for a value over 64 KiB, or ENOSPC
         where listxattr(2) could not return all names any more.
         """
-        if not name.startswith(_NAMESPACES):
-            raise PosixError(errno.EOPNOTSUPP)
+        _check_namespace(name)
         if len(value) > _MAX_XATTR:
             raise PosixError(errno.E2BIG)
         names = {name, *(node.xattrs or ())}
@@ -240,9 +262,8 @@ class Nodes:
         self._change(node, record, set_xattr)
 
     def removexattr(self, node: Node, name: bytes) -> None:
-        """Remove an extended attribute. Raises `PosixError` ENODATA."""
-        if name not in (node.xattrs or {}):
-            raise PosixError(errno.ENODATA)
+        """Remove an extended attribute. Raises `PosixError` EOPNOTSUPP or ENODATA."""
+        self.getxattr(node, name)
         record = Removexattr(b"", name, time=self._core.now())
         self._change(node, record, remove_xattr)
 
@@ -269,6 +290,11 @@ class Nodes:
     def _commit(self, node: Node | None) -> None:
         if isinstance(node, File):
             self.content.commit(node)
+
+
+def _check_namespace(name: bytes) -> None:
+    if not name.startswith(_NAMESPACES):
+        raise PosixError(errno.EOPNOTSUPP)
 
 
 def _without_set_id(mode: int) -> int:

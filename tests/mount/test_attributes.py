@@ -2,6 +2,7 @@
 
 import errno
 import os
+import struct
 import subprocess
 import tempfile
 import time
@@ -130,6 +131,9 @@ def test_limits_of_extended_attributes(mounted):
     ):
         with pytest.raises(OSError, match=os.strerror(problem)):
             os.setxattr(path, name, bytes(size))
+    for act in (os.getxattr, os.removexattr):
+        with pytest.raises(OSError, match=os.strerror(errno.EOPNOTSUPP)):
+            act(path, "nowhere.a")
     *names, one_more = [f"user.{number:0250}" for number in range((65_536 - 10) // 256 + 1)]
     for name in names:
         os.setxattr(path, name, b"")
@@ -160,6 +164,50 @@ def test_other_users_are_held_to_the_modes(tools):
         assert out.stdout == b"1nonono65534:65534\n", out
         assert (top / "open" / "f").read_bytes() == b"theirs\n"
         assert sorted(os.listdir(top)) == ["mine", "open", "secret"]
+
+
+def test_emptying_a_file_takes_what_it_could_do_as_its_owner(tools):
+    with tempfile.TemporaryDirectory() as place, tools.stores_below(Path(place)) as stores:
+        os.chmod(place, 0o755)
+        path = stores.make(mount=False).mount("-o", "allow_other").path / "f"
+        path.touch()
+        capability = struct.pack("<5I", 0x02000001, 0x400, 0, 0, 0)
+        for mode, gid, groups, left in (
+            (0o6777, 0, [], 0o777),
+            (0o2767, 0, [], 0o767),
+            (0o2767, 0, [0], 0o2767),
+            (0o2767, 65534, [], 0o2767),
+        ):
+            os.chown(path, 0, gid)
+            path.chmod(mode)
+            os.setxattr(path, "security.capability", capability)
+            nobody = {"user": 65534, "group": 65534, "extra_groups": groups}
+            subprocess.run(["sh", "-c", f": > {path}"], check=True, timeout=30, **nobody)
+            assert oct(path.stat().st_mode & 0o7777) == oct(left)
+            assert os.listxattr(path) == []
+        path.chmod(0o6777)
+        os.truncate(path, 0)
+        path.write_bytes(b"")
+        assert oct(path.stat().st_mode & 0o7777) == oct(0o6777)
+
+
+def test_a_chown_that_names_nobody_is_a_change(mounted):
+    path = mounted.path / "f"
+    path.touch()
+    before = path.stat().st_ctime_ns
+    os.chown(path, -1, -1)
+    assert path.stat().st_ctime_ns > before
+
+
+def test_a_close_leaves_the_times_of_the_last_write(mounted):
+    with open(mounted.path / "f", "wb", buffering=0) as file:
+        file.write(b"1")
+        written = os.fstat(file.fileno()).st_mtime_ns
+        os.fchmod(file.fileno(), 0o600)
+        changed = os.fstat(file.fileno()).st_ctime_ns
+        assert changed > written
+    info = (mounted.path / "f").stat()
+    assert (info.st_mtime_ns, info.st_ctime_ns) == (written, changed)
 
 
 def test_symbolic_links_hold_any_target(mounted):
