@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -11,6 +12,9 @@ import pyfuse3
 if TYPE_CHECKING:
     from kvfs.store import Files
     from kvfs.table import Directory, File
+
+
+_LOOKED_AT = 64  # descriptors of a process
 
 
 class Handle:
@@ -73,17 +77,19 @@ class Handles:
         what is found belongs to another descriptor. A file is told by its last
         name and its inode number; its path depends on where the process sees
         the mount, and to ask for its attributes would be to ask ourselves.
+        Only the lowest descriptors are looked at, or a process with thousands
+        of them would wait long for each close.
         """
-        directory = f"/proc/{handle.opener}/fd"
         names = {name for _, name in handle.node.names()}
         try:
-            for number in os.listdir(directory):
-                with suppress(FileNotFoundError):
-                    target = os.readlink(os.fsencode(f"{directory}/{number}"))
-                    if os.path.basename(target) in names and _writes_to(
-                        f"/proc/{handle.opener}/fdinfo/{number}", handle.node.ino
-                    ):
-                        return True
+            with os.scandir(f"/proc/{handle.opener}/fd") as descriptors:
+                for descriptor in islice(descriptors, _LOOKED_AT):
+                    with suppress(FileNotFoundError):
+                        target = os.readlink(os.fsencode(descriptor.path))
+                        if os.path.basename(target) in names and _writes_to(
+                            f"/proc/{handle.opener}/fdinfo/{descriptor.name}", handle.node.ino
+                        ):
+                            return True
         except OSError:
             return False
         return False

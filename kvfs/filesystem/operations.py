@@ -368,8 +368,13 @@ class Filesystem(pyfuse3.Operations):
 
     @boundary
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        """Return the names of the extended attributes."""
-        return [pyfuse3.XAttrNameT(name) for name in self._files.node(inode).xattrs or ()]
+        """Return the names of the extended attributes; those of root only to root."""
+        names = self._files.node(inode).xattrs or ()
+        return [
+            pyfuse3.XAttrNameT(name)
+            for name in names
+            if ctx.uid == 0 or not name.startswith(b"trusted.")
+        ]
 
     @boundary
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:

@@ -4,6 +4,7 @@ import errno
 import os
 import struct
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -164,6 +165,13 @@ def test_other_users_are_held_to_the_modes(tools):
         assert out.stdout == b"1nonono65534:65534\n", out
         assert (top / "open" / "f").read_bytes() == b"theirs\n"
         assert sorted(os.listdir(top)) == ["mine", "open", "secret"]
+        for name in ("trusted.a", "user.b"):
+            os.setxattr(top / "mine", name, b"")
+        listing = f"import os; print(os.listxattr('{top}/mine'))"
+        command = [sys.executable, "-c", listing]
+        out = subprocess.run(command, capture_output=True, check=True, timeout=30, **nobody)
+        assert out.stdout == b"['user.b']\n"
+        assert sorted(os.listxattr(top / "mine")) == ["trusted.a", "user.b"]
 
 
 def test_emptying_a_file_takes_what_it_could_do_as_its_owner(tools):
