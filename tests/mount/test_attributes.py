@@ -4,7 +4,6 @@ import errno
 import os
 import struct
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -167,10 +166,11 @@ def test_other_users_are_held_to_the_modes(tools):
         assert sorted(os.listdir(top)) == ["mine", "open", "secret"]
         for name in ("trusted.a", "user.b"):
             os.setxattr(top / "mine", name, b"")
-        listing = f"import os; print(os.listxattr('{top}/mine'))"
-        command = [sys.executable, "-c", listing]
-        out = subprocess.run(command, capture_output=True, check=True, timeout=30, **nobody)
-        assert out.stdout == b"['user.b']\n"
+        os.seteuid(65534)
+        try:
+            assert os.listxattr(top / "mine") == ["user.b"]
+        finally:
+            os.seteuid(0)
         assert sorted(os.listxattr(top / "mine")) == ["trusted.a", "user.b"]
 
 
