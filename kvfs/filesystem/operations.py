@@ -54,7 +54,7 @@ _PERMISSIONS = 0o7777
 class Filesystem(pyfuse3.Operations):
     """Translates FUSE calls; knows the handles and nothing of formats."""
 
-    supports_dot_lookup = False
+    supports_dot_lookup = True
     enable_writeback_cache = False
 
     def __init__(self, store: Store, syncer: Syncer, *, always: bool, atime: bool) -> None:
@@ -75,10 +75,10 @@ class Filesystem(pyfuse3.Operations):
     async def lookup(
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        """Find a name."""
+        """Find a name; "." of any node is the node, for open_by_handle_at(2)."""
         files = self._files
         if name == b".":
-            return self._entry(files.directory(parent_inode), lasting=True)
+            return self._entry(files.node(parent_inode), lasting=True)
         if name == b"..":
             return self._entry(files.parent(files.directory(parent_inode)), lasting=True)
         lasting = self._lasting(parent_inode)

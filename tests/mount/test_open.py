@@ -220,3 +220,31 @@ def test_every_byte_may_be_in_a_name(both, tools):
             with open(os.path.join(top, name), "wb") as file:
                 file.write(name)
     assert tools.tree(both[0]) == tools.tree(both[1])
+
+
+class Handle(ctypes.Structure):
+    """struct file_handle of name_to_handle_at(2)."""
+
+    _fields_ = [("size", ctypes.c_uint), ("type", ctypes.c_int), ("bytes", ctypes.c_char * 128)]
+
+
+def test_a_file_can_be_opened_by_its_handle(mounted):
+    libc = ctypes.CDLL(None, use_errno=True)
+    mounted.run("mkdir -p d/e; echo 1 > d/e/f; echo 2 > gone; sync")
+    handles = {}
+    for path in ("d/e/f", "d/e", "gone"):
+        handles[path] = Handle(128)
+        where = os.fsencode(mounted.path / path)
+        arguments = (ctypes.byref(handles[path]), ctypes.byref(ctypes.c_int()), 0)
+        assert libc.name_to_handle_at(-100, where, *arguments) == 0
+    (mounted.path / "gone").unlink()
+    mounted.remount()
+    top = os.open(mounted.path, os.O_RDONLY)
+    fds = [libc.open_by_handle_at(top, ctypes.byref(x), os.O_RDONLY) for x in handles.values()]
+    problem = ctypes.get_errno()
+    os.close(top)
+    assert os.read(fds[0], 9) == b"1\n"
+    assert os.listdir(fds[1]) == ["f"]
+    assert (fds[2], problem) == (-1, errno.ESTALE)
+    for fd in fds[:2]:
+        os.close(fd)
