@@ -147,14 +147,13 @@ class Table(Tree):
                 return
             parent = place
         node = self.detach(parent, name)
+        node.ctime = max(node.ctime, record.time)
         parent.touch(record.time)
+        self.drop(node)
         if record.directory:
-            self.drop(node)
             self.settle(record.key)
         else:
-            node.ctime = max(node.ctime, record.time)
             self.unshadow(record.key)
-            self.drop(node)
             self.prune(parent)
 
     def _link(self, record: records.Link, _location: Location | None) -> None:
@@ -213,6 +212,7 @@ class Table(Tree):
             raise inconsistent("a directory that is not empty is in the way at", record.new)
         if target is not None:
             parent, name = self.directory(target.parent), target.name
+            target.ctime = max(target.ctime, record.time)
             self.drop(self.detach(parent, name))
         else:
             parent, name = self._prepare_counted(record.new, record.time)

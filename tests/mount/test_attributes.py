@@ -236,3 +236,22 @@ def test_special_files(mounted):
     mounted.remount()
     info = (mounted.path / "null").stat()
     assert (oct(info.st_mode), info.st_rdev) == ("0o20644", os.makedev(1, 3))
+
+
+def test_a_directory_that_is_gone_has_changed(mounted):
+    for name in ("removed", "replaced", "new"):
+        (mounted.path / name).mkdir()
+    fds = [os.open(mounted.path / name, os.O_RDONLY) for name in ("removed", "replaced")]
+    os.chmod(fds[0], 0o700)
+    os.chmod(fds[1], 0o700)
+    before = [os.fstat(fd).st_ctime_ns for fd in fds]
+    changed = (mounted.path / "new").stat().st_ctime_ns
+    while time.clock_gettime_ns(time.CLOCK_REALTIME) < changed + SECOND // 100:
+        (mounted.path / "new").stat()
+    (mounted.path / "removed").rmdir()
+    (mounted.path / "new").rename(mounted.path / "replaced")
+    after = [os.fstat(fd) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    assert [info.st_nlink for info in after] == [0, 0]
+    assert all(info.st_ctime_ns > was for info, was in zip(after, before, strict=True))
