@@ -49,12 +49,13 @@ find_python() {
     fail "Python 3.11 or later is needed and was not found"
 }
 
+# Install the packages that the function $1 prints for a package manager.
 install_packages() {
     local manager packages sudo=() command update=
     for manager in apt-get dnf zypper pacman apk none; do
         command -v "$manager" >/dev/null && break
     done
-    packages=$(missing_packages "$manager")
+    packages=$("$1" "$manager")
     [ -n "${packages// /}" ] || return 0
     read -ra packages <<<"$packages"
     case $manager in
@@ -99,7 +100,7 @@ install_kvfs() {
         case $(cat "$stamp" 2>/dev/null) in "$wanted$extra" | "$wanted"\[*) return 0 ;; esac
     fi
     find_python
-    install_packages
+    install_packages missing_packages
     say "setting up $venv"
     if ! "$venv/bin/python" -c '' 2>/dev/null; then
         rm -rf "$venv"
@@ -145,6 +146,9 @@ wrong() {
     say "$1; see: $0 --help"
     exit 2
 }
+
+# tests/run.sh reads this file for its functions.
+[ "${BASH_SOURCE[0]}" = "$0" ] || return 0
 
 case ${1:-} in
     -h | --help) usage ;;

@@ -7,6 +7,25 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash mount.sh --setup '[dev]'
 bin=$PWD/.venv/bin
 
+# The programs that the tests run on a mount; a package has the name of its program.
+programs=(git rsync fio make gcc ar vim patch perl flock)
+
+# shellcheck disable=SC2329 # called by install_packages, by its name
+missing_programs() {
+    local program
+    for program in "${programs[@]}"; do
+        command -v "$program" >/dev/null && continue
+        case $program in ar) echo binutils ;; flock) echo util-linux ;; *) echo "$program" ;; esac
+    done | tr '\n' ' '
+}
+
+(
+    # shellcheck source=mount.sh
+    source mount.sh
+    install_packages missing_programs
+)
+missing=$(missing_programs)
+[ -z "$missing" ] || { echo "tests: these are not installed, and the tests need them: $missing" >&2; exit 1; }
 [ -e /dev/fuse ] || { echo "tests: there is no /dev/fuse, and the tests need it" >&2; exit 1; }
 
 if [ $# -eq 0 ]; then

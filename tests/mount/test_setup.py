@@ -110,3 +110,13 @@ def test_what_kvfs_refuses_is_said_in_one_line(call, stores, tmp_path):
     (tmp_path / "plain file").touch()
     done = call("store", "plain file", fails=1)
     assert "not a directory" in done.stderr
+
+
+def test_packages_that_cannot_be_installed_are_named(tmp_path):
+    # Where no package manager is found; tests/run.sh installs its programs in the same way.
+    script = f"source {ROOT}/mount.sh; names() {{ echo one two; }}; PATH={tmp_path} install_packages names"
+    done = subprocess.run(
+        ["bash", "-c", script], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "kvfs: install these and try again: one two\n"

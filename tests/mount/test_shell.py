@@ -62,7 +62,7 @@ SCRIPTS = {
         print(sorted(e.name for e in os.scandir(".") if e.is_dir()))
         END""",
     "git": """
-        command -v git > /dev/null || exit 0; export HOME=$PWD GIT_AUTHOR_DATE='2001-01-01T00:00:00Z' GIT_COMMITTER_DATE='2001-01-01T00:00:00Z'
+        export HOME=$PWD GIT_AUTHOR_DATE='2001-01-01T00:00:00Z' GIT_COMMITTER_DATE='2001-01-01T00:00:00Z'
         git init -q -b main r; cd r; git config user.name a; git config user.email b; seq 100 > f; git add f; git commit -qm one; echo x >> f
         git commit -qam two; git log --oneline; git gc -q; git fsck; git checkout -q HEAD~1; wc -l f; cd ..; rm -r r""",
 }
