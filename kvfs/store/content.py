@@ -225,11 +225,11 @@ class Content:
 
     def commit_all(self) -> None:
         """Log all that is pending; the first error is raised after the last try."""
-        first: KvfsError | None = None
+        first: Exception | None = None
         for pending in list(self._pending.values()):
             try:
                 self.commit(pending.node)
-            except KvfsError as error:
+            except Exception as error:  # noqa: BLE001 - whatever one has, the others are logged
                 first = first or error
         if first:
             raise first
