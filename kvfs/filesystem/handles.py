@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyfuse3
 
@@ -17,10 +17,26 @@ if TYPE_CHECKING:
 _LOOKED_AT = 64  # descriptors of a process
 
 
+class Caller(NamedTuple):
+    """Who makes a call: user, group and process."""
+
+    uid: int
+    gid: int
+    pid: int
+
+    def is_in_group(self, gid: int) -> bool:
+        """Tell whether the process has the group `gid`, as far as /proc tells."""
+        if gid == self.gid:
+            return True
+        with suppress(OSError):
+            return gid in pyfuse3.get_sup_groups(self.pid)
+        return False
+
+
 class Handle:
     """One open(2) of a file.
 
-    `opener` is the process that opened it, `writable` whether it may write
+    `opener` is who opened it, `writable` whether it may write
     through it, `noticed` whether reading it is to be noticed. `emptied` says that this open made
     the file, or cut it to nothing, and `written` that something was written
     through it, both since the file was last logged for it.
@@ -28,7 +44,7 @@ class Handle:
 
     __slots__ = ("emptied", "node", "noticed", "opener", "writable", "written")
 
-    def __init__(self, node: File, flags: int, *, emptied: bool, opener: int) -> None:
+    def __init__(self, node: File, flags: int, *, emptied: bool, opener: Caller) -> None:
         """Make a handle, opened with `flags`, that nothing has been written through."""
         self.node = node
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
@@ -82,12 +98,12 @@ class Handles:
         """
         names = {name for _, name in handle.node.names()}
         try:
-            with os.scandir(f"/proc/{handle.opener}/fd") as descriptors:
+            with os.scandir(f"/proc/{handle.opener.pid}/fd") as descriptors:
                 for descriptor in islice(descriptors, _LOOKED_AT):
                     with suppress(FileNotFoundError):
                         target = os.readlink(os.fsencode(descriptor.path))
                         if os.path.basename(target) in names and _writes_to(
-                            f"/proc/{handle.opener}/fdinfo/{descriptor.name}", handle.node.ino
+                            f"/proc/{handle.opener.pid}/fdinfo/{descriptor.name}", handle.node.ino
                         ):
                             return True
         except OSError:

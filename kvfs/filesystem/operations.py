@@ -21,7 +21,7 @@ import trio
 from kvfs.errors import KvfsError
 from kvfs.filesystem.attributes import entry, missing
 from kvfs.filesystem.boundary import boundary
-from kvfs.filesystem.handles import Handle, Handles, Listing
+from kvfs.filesystem.handles import Caller, Handle, Handles, Listing
 from kvfs.records import NO_ATTRS, Attrs
 from kvfs.store.files import Owner
 from kvfs.table import KEYS_INO, Directory, File, Node, Symlink
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PERMISSIONS = 0o7777
+_SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 
 
 class Filesystem(pyfuse3.Operations):
@@ -241,7 +242,7 @@ class Filesystem(pyfuse3.Operations):
         node = self._files.file(inode)
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
-            self._drop_privileges(node, ctx)
+            self._drop_privileges(node, _caller(ctx))
             self._content.truncate(node, 0)
         return pyfuse3.FileInfo(fh=self._open(node, flags, ctx, emptied=emptied))
 
@@ -264,6 +265,8 @@ class Filesystem(pyfuse3.Operations):
         """
         handle = self._handles[fh]
         self._content.write(handle.node, off, buf)
+        if handle.node.mode & _SET_GROUP_ID == stat.S_ISGID:
+            self._drop_privileges(handle.node, handle.opener)
         handle.written = True
         return len(buf)
 
@@ -334,6 +337,8 @@ class Filesystem(pyfuse3.Operations):
         if fields.update_size:
             file = self._files.file(inode)
             self._content.truncate(file, attr.st_size)
+            if not fields.update_mode:
+                self._drop_privileges(file, _caller(ctx))
             if fh is None:
                 try:
                     self._content.commit(file)
@@ -407,18 +412,20 @@ class Filesystem(pyfuse3.Operations):
 
     def _open(self, node: File, flags: int, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
         self._files.opened(node.ino)
-        return self._handles.add(Handle(node, flags, emptied=emptied, opener=ctx.pid))
+        return self._handles.add(Handle(node, flags, emptied=emptied, opener=_caller(ctx)))
 
-    def _drop_privileges(self, node: File, ctx: RequestContext) -> None:
-        """Do what the kernel itself does before a write or a truncate, but not for O_TRUNC.
+    def _drop_privileges(self, node: File, caller: Caller) -> None:
+        """Take what a file may not keep when `caller` changes its content.
 
-        The rule for the set-id bits is that of setattr_should_drop_suidgid in
-        the kernel's fs/attr.c.
+        The kernel does it itself before a write or a truncate, but not for
+        O_TRUNC, and not the set-group-id bit of a file that its group may not
+        execute. The rule is that of setattr_should_drop_suidgid in the kernel's
+        fs/attr.c.
         """
         mode = node.mode
-        if ctx.uid != 0 and mode & (stat.S_ISUID | stat.S_ISGID):
+        if caller.uid != 0 and mode & (stat.S_ISUID | stat.S_ISGID):
             mode &= ~stat.S_ISUID
-            if mode & stat.S_IXGRP or not _in_group(ctx, node.gid):
+            if mode & stat.S_IXGRP or not caller.is_in_group(node.gid):
                 mode &= ~stat.S_ISGID
         if self._files.drop_privileges(node, mode):
             pyfuse3.invalidate_inode(pyfuse3.InodeT(node.ino), attr_only=True)
@@ -462,8 +469,5 @@ def _owner(ctx: RequestContext, mode: int) -> Owner:
     return Owner(ctx.uid, ctx.gid, mode & _PERMISSIONS)
 
 
-def _in_group(ctx: RequestContext, gid: int) -> bool:
-    try:
-        return gid == ctx.gid or gid in pyfuse3.get_sup_groups(ctx.pid)
-    except OSError:
-        return False
+def _caller(ctx: RequestContext) -> Caller:
+    return Caller(ctx.uid, ctx.gid, ctx.pid)
