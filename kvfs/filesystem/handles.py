@@ -5,32 +5,17 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import pyfuse3
 
 if TYPE_CHECKING:
+    from kvfs.filesystem.privileges import Caller
     from kvfs.store import Files
     from kvfs.table import Directory, File
 
 
 _LOOKED_AT = 64  # descriptors of a process
-
-
-class Caller(NamedTuple):
-    """Who makes a call: user, group and process."""
-
-    uid: int
-    gid: int
-    pid: int
-
-    def is_in_group(self, gid: int) -> bool:
-        """Tell whether the process has the group `gid`, as far as /proc tells."""
-        if gid == self.gid:
-            return True
-        with suppress(OSError):
-            return gid in pyfuse3.get_sup_groups(self.pid)
-        return False
 
 
 class Handle:

@@ -21,7 +21,8 @@ import trio
 from kvfs.errors import KvfsError
 from kvfs.filesystem.attributes import entry, missing
 from kvfs.filesystem.boundary import boundary
-from kvfs.filesystem.handles import Caller, Handle, Handles, Listing
+from kvfs.filesystem.handles import Handle, Handles, Listing
+from kvfs.filesystem.privileges import Caller, unprivileged
 from kvfs.records import NO_ATTRS, Attrs
 from kvfs.store.files import Owner
 from kvfs.table import KEYS_INO, Directory, File, Node, Symlink
@@ -242,7 +243,7 @@ class Filesystem(pyfuse3.Operations):
         node = self._files.file(inode)
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
-            self._drop_privileges(node, _caller(ctx))
+            self._drop_privileges(node, Caller.of(ctx))
             self._content.truncate(node, 0)
         return pyfuse3.FileInfo(fh=self._open(node, flags, ctx, emptied=emptied))
 
@@ -334,19 +335,6 @@ class Filesystem(pyfuse3.Operations):
     ) -> EntryAttributes:
         """Set the flagged attributes."""
         node = self._files.node(inode)
-        if fields.update_size:
-            file = self._files.file(inode)
-            self._content.truncate(file, attr.st_size)
-            if not fields.update_mode:
-                self._drop_privileges(file, _caller(ctx))
-            if fh is None:
-                try:
-                    self._content.commit(file)
-                except KvfsError:
-                    self._files.give_up(file)
-                    raise
-            else:
-                self._handles[fh].written = True
         attrs = Attrs(
             mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -355,6 +343,14 @@ class Filesystem(pyfuse3.Operations):
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
         )
         # With no field at all it is chown(-1, -1), which is a change all the same.
+        chowned = fields.update_uid or fields.update_gid or attrs == NO_ATTRS
+        if isinstance(node, File) and (chowned or fields.update_size):
+            mode = node.mode if attrs.mode is None else attrs.mode
+            left = unprivileged(mode, node.gid, Caller.of(ctx))
+            if left != mode:
+                attrs = attrs._replace(mode=left & _PERMISSIONS)
+        if fields.update_size:
+            self._truncate(self._files.file(inode), attr.st_size, fh)
         if attrs != NO_ATTRS or not fields.update_size:
             self._files.setattr(node, attrs)
         return entry(self._files.stat(node))
@@ -412,22 +408,26 @@ class Filesystem(pyfuse3.Operations):
 
     def _open(self, node: File, flags: int, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
         self._files.opened(node.ino)
-        return self._handles.add(Handle(node, flags, emptied=emptied, opener=_caller(ctx)))
+        return self._handles.add(Handle(node, flags, emptied=emptied, opener=Caller.of(ctx)))
+
+    def _truncate(self, file: File, size: int, fh: FileHandleT | None) -> None:
+        self._content.truncate(file, size)
+        if fh is not None:
+            self._handles[fh].written = True
+            return
+        try:
+            self._content.commit(file)
+        except KvfsError:
+            self._files.give_up(file)
+            raise
 
     def _drop_privileges(self, node: File, caller: Caller) -> None:
         """Take what a file may not keep when `caller` changes its content.
 
         The kernel does it itself before a write or a truncate, but not for
-        O_TRUNC, and not the set-group-id bit of a file that its group may not
-        execute. The rule is that of setattr_should_drop_suidgid in the kernel's
-        fs/attr.c.
+        O_TRUNC, and not all of it.
         """
-        mode = node.mode
-        if caller.uid != 0 and mode & (stat.S_ISUID | stat.S_ISGID):
-            mode &= ~stat.S_ISUID
-            if mode & stat.S_IXGRP or not caller.is_in_group(node.gid):
-                mode &= ~stat.S_ISGID
-        if self._files.drop_privileges(node, mode):
+        if self._files.drop_privileges(node, unprivileged(node.mode, node.gid, caller)):
             pyfuse3.invalidate_inode(pyfuse3.InodeT(node.ino), attr_only=True)
 
     def _lasting(self, parent: int) -> bool:
@@ -467,7 +467,3 @@ def _forget_pages(ino: int) -> None:
 
 def _owner(ctx: RequestContext, mode: int) -> Owner:
     return Owner(ctx.uid, ctx.gid, mode & _PERMISSIONS)
-
-
-def _caller(ctx: RequestContext) -> Caller:
-    return Caller(ctx.uid, ctx.gid, ctx.pid)

@@ -59,6 +59,9 @@ class Content:
 
     def blocks(self, node: File) -> int:
         """Return how many units of 512 bytes the data of `node` takes."""
+        scratch = self._scratch.get(node.ino)
+        if scratch:
+            return scratch.blocks
         pending = self._pending.get(node.ino)
         if pending is None:
             return node.blocks

@@ -249,7 +249,7 @@ class Nodes:
     def setxattr(self, node: Node, name: bytes, value: bytes) -> None:
         """Set an extended attribute; those of the system, such as ACLs, are not supported.
 
-        Raises `PosixError` EOPNOTSUPP, E2BIG for a value over 64 KiB, or ENOSPC
+        Raises `PosixError` EOPNOTSUPP or EINVAL for its name, E2BIG for a value over 64 KiB, or ENOSPC
         where listxattr(2) could not return all names any more.
         """
         _check_namespace(name)
@@ -295,6 +295,8 @@ class Nodes:
 def _check_namespace(name: bytes) -> None:
     if not name.startswith(_NAMESPACES):
         raise PosixError(errno.EOPNOTSUPP)
+    if name in _NAMESPACES:
+        raise PosixError(errno.EINVAL)
 
 
 def _without_set_id(mode: int) -> int:

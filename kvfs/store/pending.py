@@ -82,6 +82,11 @@ class Scratch:
         """The size in bytes."""
         return self._disk.size(self._fd)
 
+    @property
+    def blocks(self) -> int:
+        """How many units of 512 bytes it takes."""
+        return self._disk.blocks(self._fd)
+
     def read(self, offset: int, size: int) -> bytes:
         """Return `size` bytes at `offset`, fewer at the end."""
         return self._disk.read(self._fd, size, offset)

@@ -128,6 +128,7 @@ def test_limits_of_extended_attributes(mounted):
         ("user.more", 65_537, errno.E2BIG),
         ("system.posix_acl_access", 4, errno.EOPNOTSUPP),
         ("nowhere.a", 1, errno.EOPNOTSUPP),
+        ("user.", 1, errno.EINVAL),
     ):
         with pytest.raises(OSError, match=os.strerror(problem)):
             os.setxattr(path, name, bytes(size))

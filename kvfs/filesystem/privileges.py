@@ -1,0 +1,44 @@
+"""Who calls, and what a file may keep of its set-id bits when they change it."""
+
+from __future__ import annotations
+
+import stat
+from contextlib import suppress
+from typing import NamedTuple, Self
+
+import pyfuse3
+
+
+class Caller(NamedTuple):
+    """Who makes a call: user, group and process."""
+
+    uid: int
+    gid: int
+    pid: int
+
+    @classmethod
+    def of(cls, ctx: pyfuse3.RequestContext) -> Self:
+        """Return who makes the call `ctx`."""
+        return cls(ctx.uid, ctx.gid, ctx.pid)
+
+    def is_in_group(self, gid: int) -> bool:
+        """Tell whether the process has the group `gid`, as far as /proc tells."""
+        if gid == self.gid:
+            return True
+        with suppress(OSError):
+            return gid in pyfuse3.get_sup_groups(self.pid)
+        return False
+
+
+def unprivileged(mode: int, gid: int, caller: Caller) -> int:
+    """Return what is left of `mode` when `caller` changes a file of the group `gid`.
+
+    The rule is that of setattr_should_drop_suidgid in the kernel's fs/attr.c.
+    The kernel's FUSE leaves the set-group-id bit where the group may not execute.
+    """
+    if caller.uid == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
+        return mode
+    mode &= ~stat.S_ISUID
+    if mode & stat.S_IXGRP or not caller.is_in_group(gid):
+        mode &= ~stat.S_ISGID
+    return mode
