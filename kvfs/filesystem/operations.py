@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PERMISSIONS = 0o7777
+_UNNOTICED = os.O_NOATIME | os.O_WRONLY
 _SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 
 
@@ -245,7 +246,10 @@ class Filesystem(pyfuse3.Operations):
         if emptied:
             self._drop_privileges(node, Caller.of(ctx))
             self._content.truncate(node, 0)
-        return pyfuse3.FileInfo(fh=self._open(node, flags, ctx, emptied=emptied))
+        # A first read is to reach us, so that its time is noted.
+        unread = self._atime and not flags & _UNNOTICED and self._files.access_times.is_due(node)
+        fh = self._open(node, flags, ctx, emptied=emptied)
+        return pyfuse3.FileInfo(fh=fh, keep_cache=not unread)
 
     @boundary
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:

@@ -35,20 +35,27 @@ class AccessTimes:
         self._content = content
         self._noted: dict[int, Node] = {}
 
-    def note(self, node: Node) -> None:
-        """Note that `node` has just been read.
+    def is_due(self, node: Node) -> bool:
+        """Tell whether reading `node` now would set its access time.
 
         The directories of the mount's own have no such time, nor have those
         that only keys imply.
         """
-        core = self._core
-        now = core.now()
+        now = self._core.now()
         pending = self._content.pending(node) if isinstance(node, File) else None
         changed = max(node.mtime, node.ctime, (pending and pending.touched) or 0)
         if (changed < node.atime and now - node.atime < _DAY) or node.atime == now:
+            return False
+        if isinstance(node, Directory) and self._is_no_state(node):
+            return False
+        return self._core.writable
+
+    def note(self, node: Node) -> None:
+        """Note that `node` has just been read."""
+        if not self.is_due(node):
             return
-        if not core.writable or (isinstance(node, Directory) and self._is_no_state(node)):
-            return
+        core = self._core
+        now = core.now()
         if node.nlink == 0:
             set_attrs(node, _access(b"", node, now, now))
             return

@@ -77,6 +77,20 @@ def test_a_read_is_noted_once_a_day(node):
     assert times(path) == first
 
 
+def test_what_the_kernel_has_in_its_cache_is_noted_too(binary):
+    path = binary.path / "a"
+    path.write_bytes(b"1" * 5000)
+    assert path.read_bytes() == b"1" * 5000
+    for _ in range(2):
+        set_times(path, 5, 7)
+        fd = os.open(path, os.O_RDONLY | os.O_NOATIME)
+        assert len(os.read(fd, 9000)) == 5000
+        os.close(fd)
+        assert times(path)[0] == 5
+        assert path.read_bytes() == b"1" * 5000
+        assert is_now(times(path)[0])
+
+
 def test_noatime_notes_nothing(stores):
     mounted = stores.make("binary", mount=False).mount("-o", "noatime")
     path = mounted.path / "a"
