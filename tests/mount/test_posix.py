@@ -14,7 +14,7 @@ from contextlib import ExitStack
 import pytest
 from agents import Agent, User
 from arguments import CALLS, REMOUNT, SHARED, Descriptor, New
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from trees import Comparison, tick
@@ -25,6 +25,9 @@ SETTINGS = settings(
     max_examples=int(EXAMPLES or 8),
     stateful_step_count=STEPS,
     derandomize=EXAMPLES is None,
+    # To make a failing run short takes longer than a test of CI may.
+    phases=[Phase.generate] if EXAMPLES is None else list(Phase),
+    report_multiple_bugs=False,
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
