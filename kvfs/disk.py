@@ -49,10 +49,6 @@ class Disk:
         """Return the size of the file in bytes."""
         return os.fstat(fd).st_size
 
-    def blocks(self, fd: int) -> int:
-        """Return how many units of 512 bytes the file takes."""
-        return os.fstat(fd).st_blocks
-
     def read(self, fd: int, size: int, offset: int) -> bytes:
         """Return `size` bytes at `offset`, fewer only at the end of the file."""
         data = os.pread(fd, size, offset)

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _PERMISSIONS = 0o7777
 _UNNOTICED = os.O_NOATIME | os.O_WRONLY
-_SET_GROUP_ID = stat.S_ISGID | stat.S_IXGRP
 
 
 class Filesystem(pyfuse3.Operations):
@@ -205,7 +204,7 @@ class Filesystem(pyfuse3.Operations):
         """List a directory from the position `start_id` of its snapshot on."""
         listing = self._listings[fh]
         directory = listing.directory
-        if start_id == 0:
+        if start_id == 0 or not listing.names:
             listing.take(self._files)
             self._note_access(directory)
         lasting = self._lasting(directory.ino)
@@ -270,8 +269,6 @@ class Filesystem(pyfuse3.Operations):
         """
         handle = self._handles[fh]
         self._content.write(handle.node, off, buf)
-        if handle.node.mode & _SET_GROUP_ID == stat.S_ISGID:
-            self._drop_privileges(handle.node, handle.opener)
         handle.written = True
         return len(buf)
 
@@ -346,11 +343,12 @@ class Filesystem(pyfuse3.Operations):
             atime=attr.st_atime_ns if fields.update_atime else None,
             mtime=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        # With no field at all it is chown(-1, -1), which is a change all the same.
-        chowned = fields.update_uid or fields.update_gid or attrs == NO_ATTRS
-        if isinstance(node, File) and (chowned or fields.update_size):
+        # With no field at all it is chown(-1, -1), which is a change all the same, or comes
+        # before a write that is to take a set-group-id bit.
+        changed = fields.update_uid or fields.update_gid or fields.update_size or attrs == NO_ATTRS
+        if isinstance(node, File) and (changed or fields.update_mode):
             mode = node.mode if attrs.mode is None else attrs.mode
-            left = unprivileged(mode, node.gid, Caller.of(ctx))
+            left = unprivileged(mode, node.gid, Caller.of(ctx), changed=changed)
             if left != mode:
                 attrs = attrs._replace(mode=left & _PERMISSIONS)
         if fields.update_size:
@@ -431,7 +429,9 @@ class Filesystem(pyfuse3.Operations):
         The kernel does it itself before a write or a truncate, but not for
         O_TRUNC, and not all of it.
         """
-        if self._files.drop_privileges(node, unprivileged(node.mode, node.gid, caller)):
+        if self._files.drop_privileges(
+            node, unprivileged(node.mode, node.gid, caller, changed=True)
+        ):
             pyfuse3.invalidate_inode(pyfuse3.InodeT(node.ino), attr_only=True)
 
     def _lasting(self, parent: int) -> bool:

@@ -30,15 +30,19 @@ class Caller(NamedTuple):
         return False
 
 
-def unprivileged(mode: int, gid: int, caller: Caller) -> int:
-    """Return what is left of `mode` when `caller` changes a file of the group `gid`.
+def unprivileged(mode: int, gid: int, caller: Caller, *, changed: bool) -> int:
+    """Return what is left of `mode` when `caller` sets it, or has `changed` the file otherwise.
 
-    The rule is that of setattr_should_drop_suidgid in the kernel's fs/attr.c.
-    The kernel's FUSE leaves the set-group-id bit where the group may not execute.
+    `gid` is the group of the file. The rules are those of
+    setattr_should_drop_suidgid and setattr_prepare in the kernel's fs/attr.c;
+    its FUSE leaves the set-group-id bit where the group may not execute.
     """
-    if caller.uid == 0 or not mode & (stat.S_ISUID | stat.S_ISGID):
+    if caller.uid == 0:
         return mode
-    mode &= ~stat.S_ISUID
-    if mode & stat.S_IXGRP or not caller.is_in_group(gid):
-        mode &= ~stat.S_ISGID
+    if changed:
+        mode &= ~stat.S_ISUID
+    if mode & stat.S_ISGID:
+        execute = changed and mode & stat.S_IXGRP
+        if execute or not caller.is_in_group(gid):
+            mode &= ~stat.S_ISGID
     return mode

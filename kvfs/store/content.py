@@ -9,7 +9,6 @@ in the log.
 from __future__ import annotations
 
 import errno
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.codec.base import CHUNK
@@ -22,7 +21,8 @@ from kvfs.errors import (
 )
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, Setxattr, Truncate, Write
-from kvfs.store.pending import HOLE, Pending, Scratch
+from kvfs.store.pending import HOLE, Pending
+from kvfs.store.scratch import Scratch
 from kvfs.table.content import Extent, within
 from kvfs.table.table import DEFAULT_MODE, MAX_FILE
 
@@ -41,7 +41,7 @@ class Content:
         """Work on the files of `core`."""
         self._core = core
         self._pending: dict[int, Pending] = {}
-        self._scratch: dict[int, Scratch] = {}
+        self._scratch = Scratch(core.disk, core.path)
 
     # -- reading -------------------------------------------------------------
 
@@ -51,17 +51,11 @@ class Content:
 
     def size(self, node: File) -> int:
         """Return the size of `node` in bytes, as its users see it."""
-        scratch = self._scratch.get(node.ino)
-        if scratch:
-            return scratch.size
         pending = self._pending.get(node.ino)
         return pending.size if pending else node.length
 
     def blocks(self, node: File) -> int:
         """Return how many units of 512 bytes the data of `node` takes."""
-        scratch = self._scratch.get(node.ino)
-        if scratch:
-            return scratch.blocks
         pending = self._pending.get(node.ino)
         if pending is None:
             return node.blocks
@@ -81,9 +75,6 @@ class Content:
 
         Raises `CorruptionError` where stored bytes do not verify.
         """
-        scratch = self._scratch.get(node.ino)
-        if scratch:
-            return scratch.read(offset, size)
         pending = self._pending.get(node.ino)
         if pending:
             if pending.replaced:
@@ -95,7 +86,7 @@ class Content:
         end = min(offset + size, node.length)
         extents = node.extents
         if len(extents) == 1 and extents[0].start <= offset and extents[0].end >= end > offset:
-            return self._extent(extents[0].part(offset, end))
+            return self._extent(node, extents[0].part(offset, end))
         return self._gather(node, offset, end)
 
     def _under_run(self, pending: Pending, offset: int, end: int) -> bytes:
@@ -112,12 +103,15 @@ class Content:
         parts: list[bytes] = []
         position = offset
         for extent in within(node.extents, offset, end):
-            parts += (bytes(extent.start - position), self._extent(extent))
+            parts += (bytes(extent.start - position), self._extent(node, extent))
             position = extent.end
         parts.append(bytes(max(end - position, 0)))
         return b"".join(parts)
 
-    def _extent(self, extent: Extent) -> bytes:
+    def _extent(self, node: File, extent: Extent) -> bytes:
+        scratch = self._scratch.read(node, extent)
+        if scratch is not None:
+            return scratch
         data: bytes = self._core.read_record(extent.location).data
         part = data[extent.skip : extent.skip + extent.length]
         if len(part) != extent.length:
@@ -160,7 +154,8 @@ class Content:
         if pending and pending.replaced and pending.takes(offset, len(data)):
             self._put(pending, offset, data)
         elif node.nlink == 0:
-            self._scratch_of(node).write(offset, data)
+            self._leave_buffer(node)
+            self._scratch.write(node, offset, data)
             node.mtime = node.ctime = now
             return
         else:
@@ -200,7 +195,8 @@ class Content:
             else:
                 pending.resize(size)
         elif node.nlink == 0:
-            self._scratch_of(node).resize(size)
+            self._leave_buffer(node)
+            self._scratch.resize(node, size)
             node.mtime = node.ctime = now
             return
         elif size == 0:
@@ -275,16 +271,11 @@ class Content:
     def forget(self, node: File) -> None:
         """Free what is kept for a node that has no name and no user any more."""
         self.drop(node)
-        scratch = self._scratch.pop(node.ino, None)
-        if scratch:
-            scratch.close()
+        self._scratch.forget(node)
 
     def close(self) -> None:
         """Free everything."""
-        for scratch in self._scratch.values():
-            with suppress(OSError):
-                scratch.close()
-        self._scratch.clear()
+        self._scratch.close()
         self._pending.clear()
 
     # -- logging -----------------------------------------------------------------
@@ -355,22 +346,9 @@ class Content:
         attrs = Attrs(**values)
         return NO_ATTRS if attrs == NO_ATTRS else attrs
 
-    def _scratch_of(self, node: File) -> Scratch:
-        """Return the scratch file of a nameless node, filled with its content."""
-        scratch = self._scratch.get(node.ino)
-        if scratch is None:
-            scratch = Scratch(self._core.disk, self._core.path)
-            try:
-                pending = self._pending.get(node.ino)
-                if pending and pending.replaced:
-                    scratch.write(0, pending.buffer)
-                else:
-                    for extent in node.extents:
-                        scratch.write(extent.start, self._extent(extent))
-                    scratch.resize(node.length)
-            except OSError:
-                scratch.close()
-                raise
-            self._pending.pop(node.ino, None)
-            self._scratch[node.ino] = scratch
-        return scratch
+    def _leave_buffer(self, node: File) -> None:
+        """Bring what a nameless file has in memory to its scratch file."""
+        pending = self._pending.pop(node.ino, None)
+        if pending and pending.replaced:
+            node.extents, node.length = [], 0
+            self._scratch.write(node, 0, pending.buffer)

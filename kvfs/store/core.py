@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _DIRECTORIES = ("segments", "checkpoints", "quarantine")
 _REALTIME_COARSE = 5
 """CLOCK_REALTIME_COARSE of clock_gettime(2), which Python gives no name."""
+_STEP_BACK = 1_000_000_000  # nanoseconds; more is a clock that was set back
 _ROOMY = 1024 * 1024
 """Segments with so many bytes hold every record but a put of the text codec."""
 _CACHE_BYTES = 16 * 1024 * 1024
@@ -75,6 +76,7 @@ class Core:
                     raise misplaced(location, error) from None
                 self._last_time = max(self._last_time, record.time)
             self.table.detached.clear()
+            self._last_time = min(self._last_time, time.time_ns())
             self._replay_ino = self.table.next_ino
         except BaseException:
             self._flock.release()
@@ -89,12 +91,14 @@ class Core:
             self._flock.release()
 
     def now(self) -> int:
-        """Return the time in nanoseconds, never less than before.
+        """Return the time in nanoseconds, less than before only where the clock was set back.
 
         It has the grain of the kernel's own timestamps, a tick of some
         milliseconds, so that what happens at once carries one time.
         """
-        self._last_time = max(self._last_time, time.clock_gettime_ns(_REALTIME_COARSE))
+        now = time.clock_gettime_ns(_REALTIME_COARSE)
+        if not now < self._last_time < now + _STEP_BACK:
+            self._last_time = now
         return self._last_time
 
     def tick(self) -> int:

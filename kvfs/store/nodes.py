@@ -250,11 +250,14 @@ class Nodes:
         """Set an extended attribute; those of the system, such as ACLs, are not supported.
 
         Raises `PosixError` EOPNOTSUPP or EINVAL for its name, E2BIG for a value over 64 KiB, or ENOSPC
-        where listxattr(2) could not return all names any more.
+        where listxattr(2) could not return all names any more. One that has the
+        value already stays as it is, ctime included, as on ext4.
         """
         _check_namespace(name)
         if len(value) > _MAX_XATTR:
             raise PosixError(errno.E2BIG)
+        if (node.xattrs or {}).get(name) == value:
+            return
         names = {name, *(node.xattrs or ())}
         if sum(map(len, names)) + len(names) > _MAX_XATTR:
             raise PosixError(errno.ENOSPC)

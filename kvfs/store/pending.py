@@ -2,8 +2,7 @@
 
 A file that is new, or that was cut to nothing, is *replaced*: all of it is in
 the buffer, and the log still has the old value or none. Otherwise the buffer
-is a *run* of bytes to be put at `start`. A file without a name any more keeps
-what is written to it in a scratch file, which the log never sees.
+is a *run* of bytes to be put at `start`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvfs.disk import Disk
     from kvfs.table import File
 
 SMALL = 1024 * 1024
@@ -67,38 +65,3 @@ class Pending:
     def resize(self, size: int) -> None:
         """Cut a replaced file to `size` bytes."""
         del self.buffer[size:]
-
-
-class Scratch:
-    """The content of a nameless file that has been changed since it lost its name."""
-
-    def __init__(self, disk: Disk, directory: str) -> None:
-        """Open an empty file on the disk of the store."""
-        self._disk = disk
-        self._fd = disk.open_scratch(directory)
-
-    @property
-    def size(self) -> int:
-        """The size in bytes."""
-        return self._disk.size(self._fd)
-
-    @property
-    def blocks(self) -> int:
-        """How many units of 512 bytes it takes."""
-        return self._disk.blocks(self._fd)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return `size` bytes at `offset`, fewer at the end."""
-        return self._disk.read(self._fd, size, offset)
-
-    def write(self, offset: int, data: bytes | bytearray) -> None:
-        """Put `data` at `offset`."""
-        self._disk.write(self._fd, bytes(data), offset)
-
-    def resize(self, size: int) -> None:
-        """Cut the file, or extend it by a hole."""
-        self._disk.truncate(self._fd, size)
-
-    def close(self) -> None:
-        """Close the file, which frees it."""
-        self._disk.close(self._fd)

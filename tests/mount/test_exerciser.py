@@ -60,7 +60,7 @@ class Exerciser:
 
     def truncate(self):
         size = self.random.choice([0, self.random.randint(0, LIMIT), len(self.model)])
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.5 or not os.fstat(self.fd).st_nlink:
             os.ftruncate(self.fd, size)
         else:
             os.truncate(self.path, size)
@@ -129,6 +129,9 @@ WEIGHTS = {
 }
 
 
+NAMELESS = {name: WEIGHTS[name] for name in WEIGHTS if name not in {"append", "empty", "reopen"}}
+
+
 @pytest.mark.parametrize("form", ["binary", "text"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_every_byte_is_what_was_written(stores, form, seed):
@@ -139,5 +142,18 @@ def test_every_byte_is_what_was_written(stores, form, seed):
             getattr(exerciser, step)()
             if number % 500 == 0:
                 exerciser.remount()
+    finally:
+        exerciser.close()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_so_it_is_in_a_file_without_a_name(stores, seed):
+    exerciser = Exerciser(stores.make("binary"), seed)
+    try:
+        for number in range(COUNT // 4):
+            if number == 50:
+                exerciser.path.unlink()
+            (step,) = exerciser.random.choices(list(NAMELESS), NAMELESS.values())
+            getattr(exerciser, step)()
     finally:
         exerciser.close()

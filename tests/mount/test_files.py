@@ -154,6 +154,32 @@ def test_scratch_of_an_unlinked_file_is_on_the_disk_and_then_free(mounted):
     os.close(fd)
 
 
+def test_an_unlinked_file_takes_what_is_written_and_no_more(mounted):
+    """It is not copied for a first write, and takes no more room however often it is written."""
+    path = mounted.path / "f"
+    with open(path, "wb+", buffering=0) as file:
+        file.write(bytes(3 * MIB))
+        os.fsync(file.fileno())
+        os.pwrite(file.fileno(), b"end", 2**62)
+        path.unlink()
+        for _ in range(5):
+            os.pwrite(file.fileno(), b"x" * 5000, 100)
+            os.pwrite(file.fileno(), b"y" * 5000, 2000)
+        assert os.fstat(file.fileno()).st_size == 2**62 + 3
+        assert os.pread(file.fileno(), 8000, 0) == bytes(100) + b"x" * 1900 + b"y" * 5000 + bytes(
+            1000
+        )
+        assert os.pread(file.fileno(), 10, 2**62) == b"end"
+        fds = f"/proc/{mounted.daemon.pid}/fd"
+        (scratch,) = [
+            name for name in os.listdir(fds) if " (deleted)" in os.readlink(f"{fds}/{name}")
+        ]
+        assert os.stat(f"{fds}/{scratch}").st_size == 6900
+        os.ftruncate(file.fileno(), 0)
+        assert os.stat(f"{fds}/{scratch}").st_size == 0
+        assert os.fstat(file.fileno()).st_blocks == 0
+
+
 def test_a_renamed_file_goes_on_under_its_handles(mounted):
     (mounted.path / "d").mkdir()
     with open(mounted.path / "f", "wb+", buffering=0) as file:

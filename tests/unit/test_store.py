@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -359,3 +360,17 @@ def test_a_reader_changes_nothing(path, segments):
                 action()
             assert caught.value.errno == errno.EROFS
     assert (sorted(os.listdir(path)), segments(path)) == before
+
+
+def test_a_clock_that_was_ahead_stops_no_later_one(tmp_path, monkeypatch):
+    real = time.clock_gettime_ns
+    with kvfs.open(tmp_path / "s") as store:
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: real(clock) + 10**18)
+        store.put("a", "1")
+        monkeypatch.undo()
+        store.put("b", "1")
+    with kvfs.open(tmp_path / "s") as store:
+        store.put("c", "1")
+        times = {key: store.files.lookup(1, key).mtime for key in (b"a", b"b", b"c")}
+    assert times[b"a"] > times[b"c"] + 10**17
+    assert times[b"b"] <= times[b"c"] <= time.time_ns()

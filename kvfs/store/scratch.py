@@ -1,0 +1,83 @@
+"""What is written to files that have no name any more, which the log never sees.
+
+Such a file keeps the extents that it had. New bytes go to a scratch file of
+its own, without a name too, and become extents that lie there; bytes that lie
+there already are written over in place.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from kvfs.records import Location
+from kvfs.table.content import Extent, cut, overlay, within
+
+if TYPE_CHECKING:
+    from kvfs.disk import Disk
+    from kvfs.table import File
+
+_HERE = 0
+"""Stands for a scratch file where a location has the number of a segment."""
+
+
+class Scratch:
+    """The scratch files of one store, by inode number."""
+
+    def __init__(self, disk: Disk, directory: str) -> None:
+        """Make scratch files on `disk`, in `directory`."""
+        self._disk = disk
+        self._directory = directory
+        self._fds: dict[int, int] = {}
+
+    def read(self, node: File, extent: Extent) -> bytes | None:
+        """Return the bytes of an extent that lies in the scratch file of `node`, else None."""
+        if extent.location.segment != _HERE:
+            return None
+        return self._disk.read(self._fds[node.ino], extent.length, _place(extent))
+
+    def write(self, node: File, offset: int, data: bytes | bytearray) -> None:
+        """Put `data` at `offset` of the nameless file `node`."""
+        fd = self._fds.get(node.ino)
+        if fd is None:
+            fd = self._fds[node.ino] = self._disk.open_scratch(self._directory)
+        start, end = offset, offset + len(data)
+        for extent in list(within(node.extents, offset, end)):
+            if extent.location.segment == _HERE:
+                self._append(fd, node, start, data[start - offset : extent.start - offset])
+                part = data[extent.start - offset : extent.end - offset]
+                self._disk.write(fd, bytes(part), _place(extent))
+                start = extent.end
+        self._append(fd, node, start, data[start - offset :])
+        node.length = max(node.length, end)
+
+    def resize(self, node: File, size: int) -> None:
+        """Cut the nameless file `node` to `size` bytes, or extend it by a hole."""
+        cut(node.extents, size)
+        node.length = size
+        if not node.extents and node.ino in self._fds:
+            self._disk.truncate(self._fds[node.ino], 0)
+
+    def forget(self, node: File) -> None:
+        """Free the scratch file of `node`, if it has one."""
+        fd = self._fds.pop(node.ino, None)
+        if fd is not None:
+            self._disk.close(fd)
+
+    def close(self) -> None:
+        """Free all scratch files."""
+        for fd in self._fds.values():
+            with suppress(OSError):
+                self._disk.close(fd)
+        self._fds.clear()
+
+    def _append(self, fd: int, node: File, start: int, data: bytes | bytearray) -> None:
+        if data:
+            end = self._disk.size(fd)
+            self._disk.write(fd, bytes(data), end)
+            place = Location(_HERE, end, len(data))
+            overlay(node.extents, Extent(start, len(data), place, 0))
+
+
+def _place(extent: Extent) -> int:
+    return extent.location.offset + extent.skip
