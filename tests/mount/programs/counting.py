@@ -27,7 +27,7 @@ def answer():
             "opens": dict(files._opens),
             "orphans": list(files._orphans),
             "pending": list(content._pending),
-            "scratch": list(content._scratch),
+            "scratch": list(content._scratch._fds),
             "handles": list(filesystem._handles._handles),
             "listings": list(filesystem._listings),
             "nodes": len(files._table.nodes),
