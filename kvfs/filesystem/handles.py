@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import pyfuse3
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
     from kvfs.table import Directory, File
 
 
-_LOOKED_AT = 64  # descriptors of a process
+_LOOKED_AT = 64  # descriptors at each end of a process's
 
 
 class Handle:
@@ -78,19 +77,23 @@ class Handles:
         what is found belongs to another descriptor. A file is told by its last
         name and its inode number; its path depends on where the process sees
         the mount, and to ask for its attributes would be to ask ourselves.
-        Only the lowest descriptors are looked at, or a process with thousands
-        of them would wait long for each close.
+        Only the first and last descriptors are looked at, where shells and others
+        have what they pass on; or a process with thousands of them would wait
+        long for each close.
         """
         names = {name for _, name in handle.node.names()}
+        directory = f"/proc/{handle.opener.pid}"
         try:
-            with os.scandir(f"/proc/{handle.opener.pid}/fd") as descriptors:
-                for descriptor in islice(descriptors, _LOOKED_AT):
-                    with suppress(FileNotFoundError):
-                        target = os.readlink(os.fsencode(descriptor.path))
-                        if os.path.basename(target) in names and _writes_to(
-                            f"/proc/{handle.opener.pid}/fdinfo/{descriptor.name}", handle.node.ino
-                        ):
-                            return True
+            numbers = os.listdir(f"{directory}/fd")
+            if len(numbers) > 2 * _LOOKED_AT:
+                numbers[_LOOKED_AT:-_LOOKED_AT] = []
+            for number in numbers:
+                with suppress(FileNotFoundError):
+                    target = os.readlink(os.fsencode(f"{directory}/fd/{number}"))
+                    if os.path.basename(target) in names and _writes_to(
+                        f"{directory}/fdinfo/{number}", handle.node.ino
+                    ):
+                        return True
         except OSError:
             return False
         return False

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -70,8 +71,12 @@ def test_printf_and_rm_write_the_log_of_the_first_kvfs(text):
     assert text.segments() == b"P|a|1\nP|b|2\nD|a\nP|b|3\n"
 
 
-def test_stdout_of_a_subprocess_is_one_record(text):
-    with open(text.path / "a", "wb") as file:
+@pytest.mark.parametrize("others", [0, 500])
+def test_stdout_of_a_subprocess_is_one_record(text, others):
+    with ExitStack() as stack:
+        for _ in range(others):
+            stack.enter_context(open(os.devnull, "rb"))
+        file = stack.enter_context(open(text.path / "a", "wb"))
         subprocess.run([sys.executable, "-c", "print(1, end='')"], stdout=file, check=True)
     assert text.segments() == b"P|a|1\n"
 
