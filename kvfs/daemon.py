@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LOG = "daemon.log"
 _DYING = 30.0  # seconds for a daemon whose mount is gone to finish
 _STEP = 0.01
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
 
 
@@ -110,10 +111,11 @@ def run(
         mountpoint=os.path.realpath(mountpoint),
         wait=_patience(store),
     )
-    try:
-        trio.run(_serve, opened, mountpoint, options, ready)
-    finally:
-        opened.close()
+    with _signals_noted() as noted:
+        try:
+            trio.run(_serve, opened, mountpoint, options, ready, noted)
+        finally:
+            opened.close()
 
 
 def unmount(mountpoint: str, disk: Disk) -> None:
@@ -139,7 +141,11 @@ def unmount(mountpoint: str, disk: Disk) -> None:
 
 
 async def _serve(
-    store: Store, mountpoint: str, options: MountOptions, ready: Callable[[], object] | None
+    store: Store,
+    mountpoint: str,
+    options: MountOptions,
+    ready: Callable[[], object] | None,
+    noted: list[int],
 ) -> None:
     import pyfuse3
     import trio
@@ -171,6 +177,10 @@ async def _serve(
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(_end_on_signal)
+            if noted:
+                pyfuse3.terminate()
+            if not options.read_only:
+                store.note_mounted()
             if not options.read_only:
                 nursery.start_soon(syncer.run)
             if ready:
@@ -198,11 +208,26 @@ def _hearing(words: list[str]) -> Iterator[None]:
             words += pipe.read().splitlines()
 
 
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Note the signals that end the daemon: nobody cuts short how it closes the store."""
+    noted: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: noted.append(number))
+        for number in _SIGNALS
+    }
+    try:
+        yield noted
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
 async def _end_on_signal(task_status: object) -> None:
     import pyfuse3
     import trio
 
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         task_status.started()  # type: ignore[attr-defined]
         async for number in signals:
             _log.info("ending on signal %d", number)
@@ -217,7 +242,8 @@ def _patience(store: str) -> float:
         return 0.0
     mount = mounts.find(holder.mountpoint)
     gone = mount is None or mount.store != os.path.abspath(store)
-    return _DYING if gone else 0.0
+    # One whose mount has not been there yet is on its way in.
+    return _DYING if gone and holder.mounted else 0.0
 
 
 def _background(store: str, mountpoint: str, options: MountOptions, pipe: int) -> NoReturn:

@@ -6,11 +6,17 @@ a short write goes on until the operating system names an error.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import fcntl
 import os
 import tempfile
 from contextlib import suppress
 
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+_NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 
@@ -36,7 +42,9 @@ class Disk:
         """Open a new nameless file in `directory`, gone when it is closed."""
         try:
             return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        except OSError:
+        except OSError as error:
+            if error.errno not in _NO_TMPFILE:
+                raise
             fd, path = tempfile.mkstemp(dir=directory)
             os.unlink(path)
             return fd
@@ -89,6 +97,13 @@ class Disk:
         """Give the file `old` the name `new`, replacing what had it."""
         os.rename(old, new)
 
+    def exchange(self, first: str, second: str) -> None:
+        """Let the two paths change places, in one step."""
+        paths = os.fsencode(first), os.fsencode(second)
+        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), first)
+
     def unlink(self, path: str) -> None:
         """Remove the file `path`."""
         os.unlink(path)
@@ -96,6 +111,10 @@ class Disk:
     def mkdir(self, path: str) -> None:
         """Make a directory of mode 0700."""
         os.mkdir(path, 0o700)
+
+    def rmdir(self, path: str) -> None:
+        """Remove the empty directory `path`."""
+        os.rmdir(path)
 
     def list(self, path: str) -> list[str]:
         """Return the names in the directory."""

@@ -3,8 +3,8 @@
 Rules. A record lies in one segment, whole. A segment is synced and never
 written again before a byte goes to the next. A batch replays whole or not at
 all, also where it spans segments. What the disk refuses is taken back, so the
-log always ends with a whole record; after any refusal but a full disk no more
-is written.
+log always ends with a whole record; after any refusal but for want of room,
+descriptors or memory no more is written.
 
 Appends come from one thread at a time (the store sees to that); `sync` may run
 beside them in another.
@@ -31,7 +31,7 @@ from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import Segment, damaged, name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kvfs.codec import Codec
     from kvfs.config import Config
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 _OPEN_FILES = 32
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
+"""A limit of the process or the machine; the disk is sound."""
 
 
 class Log:
@@ -60,7 +62,11 @@ class Log:
         self._readers: dict[int, Segment] = {}
         self._sync_lock = threading.Lock()
         self._failure: str | None = None
+        self.on_failure: Callable[[str], object] = lambda _reason: None
+        """Called once, with the reason, when no more writes are taken."""
         self._marked_clean = False
+        self._unrestored: tuple[int, int] | None = None
+        """Segment and size to cut the log back to, if a full disk did not let us."""
         self.sequence = 0
         self.synced = 0
         self.end = LogEnd(0, 0, 0)
@@ -86,7 +92,13 @@ class Log:
                     self._disk, self._paths.segments, end.segment, writable=True
                 )
                 # What an earlier process left unsynced is made safe before it is built upon.
-                self._active.sync()
+                try:
+                    self._disk.sync_directory(self._paths.segments)
+                    self._active.sync()
+                except OSError:
+                    self._active.close()
+                    self._active = None
+                    raise
             self._marked_clean = replay.clean
 
     def append(self, records: Sequence[Record], *, atomic: bool = False) -> list[Location]:
@@ -102,6 +114,7 @@ class Log:
         encoded = [encode(rec, more=atomic and i < last) for i, rec in enumerate(records)]
         for raw, record in zip(encoded, records, strict=True):
             check_length(record, len(raw), self.max_record)
+        self._finish_restoring()
         mark = self._end()
         try:
             if self._marked_clean:
@@ -110,6 +123,9 @@ class Log:
             return self._write(encoded)
         except OSError as error:
             self._take_back(mark, error)
+            raise
+        except MemoryError:
+            self._take_back(mark, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
             raise
 
     def read(self, location: Location) -> Record:
@@ -149,7 +165,9 @@ class Log:
 
     def fail(self, reason: str) -> None:
         """Take no more writes, because of `reason`."""
-        self._failure = self._failure or reason
+        if self._failure is None:
+            self._failure = reason
+            self.on_failure(reason)
 
     def check_writable(self) -> None:
         """Raise `StoreFailedError` if the log takes no more writes."""
@@ -166,7 +184,7 @@ class Log:
         try:
             if self._writable and self._failure is None:
                 self.sync()
-                if self._active and not self._marked_clean:
+                if self._active and not self._marked_clean and not self._unrestored:
                     # Worth having, but no promise hangs on it.
                     with suppress(OSError):
                         self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
@@ -230,7 +248,10 @@ class Log:
         try:
             self._restore(number, size)
         except OSError as second:
-            self._failure = f"taking back a refused write failed ({second})"
+            if second.errno in (*_FULL, *_SHORT):
+                self._unrestored = number, size
+            else:
+                self.fail(f"taking back a refused write failed ({second})")
         self.sequence = sequence
         self.synced = min(self.synced, sequence)
         if isinstance(error, StoreFailedError):
@@ -238,6 +259,9 @@ class Log:
         if error.errno in _FULL and self._failure is None:
             message = "no space left on the disk of the store"
             raise NoSpaceError(message) from error
+        if error.errno in _SHORT and self._failure is None:
+            message = f"the record could not be written: {error.strerror}"
+            raise KvfsError(message, error.errno) from error
         self.fail(f"a write failed ({error})")
         self.check_writable()
 
@@ -247,15 +271,26 @@ class Log:
             self._active = None
         for extra in range(self._newest, number, -1):
             self._drop(extra)
+        if self._newest > number:
+            # Else a power cut brings them back, beside what will be written instead.
+            self._disk.sync_directory(self._paths.segments)
         self._newest = number
         if number and not self._active:
-            stale = self._readers.pop(number, None)
-            self._active = Segment.open(self._disk, self._paths.segments, number, writable=True)
-            if stale:
-                self._active.synced = stale.synced
-                stale.close()
+            # The one that was closed to roll on, where it is still open; it was open for writing.
+            self._active = self._readers.pop(number, None) or Segment.open(
+                self._disk, self._paths.segments, number, writable=True
+            )
         if self._active:
             self._active.cut(size)
+
+    def _finish_restoring(self) -> None:
+        """Cut the log back as an earlier refusal should have; raises as that did."""
+        if self._unrestored:
+            try:
+                self._restore(*self._unrestored)
+            except OSError as error:
+                self._take_back((*self._unrestored, self.sequence), error)
+            self._unrestored = None
 
     def _drop(self, number: int) -> None:
         stale = self._readers.pop(number, None)
@@ -277,9 +312,19 @@ class Log:
             return active
         segment = self._readers.get(number)
         if segment is None:
-            segment = Segment.open(self._disk, self._paths.segments, number)
+            segment = self._open(number)
             self._keep(segment)
         return segment
+
+    def _open(self, number: int) -> Segment:
+        """Open a segment for reading, at the cost of the others where descriptors run out."""
+        while True:
+            try:
+                return Segment.open(self._disk, self._paths.segments, number)
+            except OSError as error:
+                if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._readers:
+                    raise
+                self._readers.pop(next(iter(self._readers))).close()
 
     def _keep(self, segment: Segment) -> None:
         """Keep a closed segment open for reading, a few of them at a time."""

@@ -99,7 +99,7 @@ class Replay:
         Raises `CorruptionError` at damage.
         """
         # Read before the segments are listed: a writer may close beside us.
-        clean = self._read_clean()
+        clean = read_clean(self._disk, self._paths.clean)
         numbers = self.segments()
         _check_end(numbers, clean)
         batch: list[tuple[Record, Location]] = []
@@ -119,7 +119,10 @@ class Replay:
                     raise BadRecordError(0, reason, foreign=True)
                 if not batch:
                     self.end = LogEnd(number, self._codec.header_size, sequence)
+                hole = self._hole(data) if last and not self.clean else None
                 for record, offset, length, more, _ in self._codec.scan(data, number, start):
+                    if hole is not None and offset + length > hole:
+                        raise BadRecordError(offset, "there are zeros in the line")
                     sequence += 1
                     batch.append((record, Location(number, offset, length)))
                     if not more:
@@ -129,6 +132,12 @@ class Replay:
             except BadRecordError as error:
                 if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
+
+    def _hole(self, data: bytes) -> int | None:
+        """Return where zeros are, as a power cut leaves them, in lines that no checksum guards."""
+        if self._codec.atomic or b"\0" not in data:
+            return None
+        return _find_hole(data, data.index(b"\0"), len(data))
 
     def _note_lost(self, clean: tuple[int, int] | None) -> None:
         """Say so if the log has been cut since it was closed: it is read, but not silently."""
@@ -147,10 +156,12 @@ class Replay:
         if not later:
             return True
         synced = max(scanned.synced for scanned in later)
-        return synced <= error.offset and _has_hole(data, error.offset, later[0].offset)
+        return synced <= error.offset and (
+            _find_hole(data, error.offset, later[0].offset) is not None
+        )
 
     def cut_tail(self) -> None:
-        """Move everything behind `end` to quarantine."""
+        """Move everything behind `end` to quarantine; the segment that was cut is to be synced."""
         end = self.end
         if not self.clean:
             # It speaks of a log that is no more, and must not be held against this one.
@@ -162,14 +173,13 @@ class Replay:
         for number in range(self._last, end.segment, -1):
             self._keep_tail(number, 0)
             self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
-        if self._last > end.segment:
+            # One after the other: a power cut may keep a later change and undo this one.
             self._disk.sync_directory(self._paths.segments)
         if end.segment and (end.segment < self._last or end.offset < self._last_size):
             self._keep_tail(end.segment, end.offset)
             segment = Segment.open(self._disk, self._paths.segments, end.segment, writable=True)
             try:
                 segment.cut(end.offset)
-                segment.sync()
             finally:
                 segment.close()
 
@@ -191,12 +201,14 @@ class Replay:
     def _load(self, number: int) -> bytes:
         return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))
 
-    def _read_clean(self) -> tuple[int, int] | None:
-        try:
-            words = self._disk.read_file(self._paths.clean).split()
-            return int(words[0]), int(words[1])
-        except (FileNotFoundError, ValueError, IndexError):
-            return None
+
+def read_clean(disk: Disk, path: str) -> tuple[int, int] | None:
+    """Return the last segment and its size as of the last clean close, if the file says so."""
+    try:
+        words = disk.read_file(path).split()
+        return int(words[0]), int(words[1])
+    except (FileNotFoundError, ValueError, IndexError):
+        return None
 
 
 def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:
@@ -206,13 +218,13 @@ def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:
         raise CorruptionError(message)
 
 
-def _has_hole(data: bytes, start: int, end: int) -> bool:
-    """Tell whether zeros reach the end of a sector between `start` and `end`."""
+def _find_hole(data: bytes, start: int, end: int) -> int | None:
+    """Return where zeros reach the end of a sector between `start` and `end`, or None."""
     boundary = start - start % _SECTOR + _SECTOR
     low = max(start, boundary - _ZEROS)
     while low < end:
         if not any(data[low:boundary]):
-            return True
+            return low
         boundary += _SECTOR
         low = boundary - _ZEROS
-    return False
+    return None

@@ -78,7 +78,11 @@ class Segment:
         """Open an existing segment."""
         flags = os.O_RDWR if writable else os.O_RDONLY
         fd = disk.open(os.path.join(directory, name_of(number)), flags)
-        return cls(disk, number, fd, disk.size(fd))
+        try:
+            return cls(disk, number, fd, disk.size(fd))
+        except OSError:
+            disk.close(fd)
+            raise
 
     @classmethod
     def create(
@@ -91,7 +95,7 @@ class Segment:
         try:
             segment.append(codec.header(SegmentHeader(store_id, number, first)))
             disk.sync_directory(directory)
-        except OSError:
+        except BaseException:
             segment.close()
             disk.unlink(path)
             raise

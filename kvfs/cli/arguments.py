@@ -63,3 +63,4 @@ PATH = _PathType()
 """A path; an empty one is a mistake, mostly of an unset variable."""
 KEY = _BytesType()
 """A key or a value: the bytes as the shell gave them."""
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -12,7 +12,7 @@ import click
 
 from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
-from kvfs.cli.arguments import KEY, PATH, SIZE, ByteSize
+from kvfs.cli.arguments import JSON, KEY, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.errors import in_words
 
@@ -159,12 +159,37 @@ def import_command(store: str, file: str) -> None:
 
 @cli.command()
 @click.argument("store", type=PATH)
-def check(store: str) -> None:
+@JSON
+def check(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Read and verify everything; exit with 1 if anything is damaged."""
     from kvfs.cli.report import show_check
 
-    if not show_check(store):
+    if not show_check(store, as_json=as_json):
         sys.exit(1)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@JSON
+def stat(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Show what STORE is, who has it open, and whether it takes writes."""
+    from kvfs.cli.report import show_stat
+
+    show_stat(store, as_json=as_json)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@JSON
+def repair(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Salvage a damaged store that is not mounted, and list what is lost.
+
+    Every record that still verifies is kept; the damaged segments stay in
+    quarantine/ as they were.
+    """
+    from kvfs.cli.report import show_repair
+
+    show_repair(store, as_json=as_json)
 
 
 def main() -> NoReturn:

@@ -29,7 +29,7 @@ def export_lines(store: Store, file: str) -> None:
     """Write every key of `store` to `file`, all or nothing; `-` is standard output."""
     with _output(file) as output, progress("exporting", len(store)) as advance:
         for key, value in store.items():
-            line = {**_field("key", key), **_field("value", value)}
+            line = {**field("key", key), **field("value", value)}
             output.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
             advance(1)
 
@@ -53,7 +53,8 @@ def import_lines(store: Writer, file: str) -> None:
                 advance(1)
 
 
-def _field(name: str, data: bytes) -> dict[str, str]:
+def field(name: str, data: bytes) -> dict[str, str]:
+    """Return `data` as a member of a JSON object, in Base64 where it is no UTF-8."""
     try:
         return {name: data.decode()}
     except UnicodeDecodeError:

@@ -6,8 +6,16 @@ that `cat` and `grep` read). Both are driven by the same table of the record
 types, in `layout`.
 """
 
-from kvfs.codec.base import BadRecordError, Codec, Place, SegmentHeader
+from kvfs.codec.base import BadRecordError, Codec, Place, Seeming, SegmentHeader
 from kvfs.codec.binary import BinaryCodec
 from kvfs.codec.text import TextCodec
 
-__all__ = ["BadRecordError", "BinaryCodec", "Codec", "Place", "SegmentHeader", "TextCodec"]
+__all__ = [
+    "BadRecordError",
+    "BinaryCodec",
+    "Codec",
+    "Place",
+    "Seeming",
+    "SegmentHeader",
+    "TextCodec",
+]

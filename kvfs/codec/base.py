@@ -57,6 +57,18 @@ class Scanned(NamedTuple):
     synced: int = 0
 
 
+class Seeming(NamedTuple):
+    """What bytes that do not verify seem to have been: a record's type, key and length.
+
+    `more` says whether its batch seems to have gone on.
+    """
+
+    record: str
+    key: bytes
+    length: int
+    more: bool
+
+
 class Codec(Protocol):
     """Encodes and decodes the records of one store."""
 
@@ -98,6 +110,12 @@ class Codec(Protocol):
 
     def resync(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Yield valid records behind a bad one at `offset`, wherever they start."""
+
+    def seeming(self, data: bytes, offset: int) -> Seeming | None:
+        """Return what the bad record at `offset` seems to have been, or None if nothing tells.
+
+        For people, and to know what to distrust; never to be taken for a record.
+        """
 
     def chunk(self, record: Record, room: int) -> int:
         """Return how much data a record like `record` may hold in `room` bytes.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from crc32c import crc32c
 
-from kvfs.codec.base import CHUNK, BadRecordError, Scanned, SegmentHeader
+from kvfs.codec.base import CHUNK, BadRecordError, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_CODE, BY_TYPE, Kind, Layout
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put
@@ -142,6 +142,22 @@ class BinaryCodec:
             else:
                 yield scanned
                 start += scanned.length
+
+    def seeming(self, data: bytes, offset: int) -> Seeming | None:
+        """Return what header and key say, if they can be those of a record."""
+        body = offset + _RECORD.size
+        if body + _U16.size > len(data):
+            return None
+        _, _, length, byte, code, flags, _ = _RECORD.unpack_from(data, offset)
+        (size,) = _U16.unpack_from(data, body)
+        start = body + _U16.size
+        if byte != MARK or code not in _known or length > MAX_BODY or flags & ~_known[code]:
+            return None
+        if size + _U16.size > length or start + size > len(data):
+            return None
+        name = BY_CODE[code].type.__name__
+        key = data[start : start + size]
+        return Seeming(name, key, _RECORD.size + length, bool(flags & _MORE))
 
     def chunk(self, record: Record, room: int) -> int:
         """Return the room that header and fields leave."""

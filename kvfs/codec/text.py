@@ -15,7 +15,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kvfs.codec.base import CHUNK, BadRecordError, Scanned, SegmentHeader
+from kvfs.codec.base import CHUNK, BadRecordError, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_LETTER, BY_TYPE, Kind
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put
@@ -108,6 +108,17 @@ class TextCodec:
                 record = self._parse(data[start:end], start)
                 yield Scanned(record, start, end + 1 - start, more=False)
             start = end + 1
+
+    def seeming(self, data: bytes, offset: int) -> Seeming | None:
+        """Return what the first two fields of the line say, if its letter is one."""
+        end = data.find(b"\n", offset)
+        end = len(data) if end < 0 else end
+        letter, *fields = data[offset:end].split(b"|", 2)
+        layout = BY_LETTER.get(letter.upper())
+        if layout is None or not fields:
+            return None
+        key = _unescape(fields[0]) if letter.islower() else fields[0]
+        return Seeming(layout.type.__name__, key, end + 1 - offset, more=False)
 
     def chunk(self, record: Record, room: int) -> int:
         """Return what fits even if every byte must be escaped."""

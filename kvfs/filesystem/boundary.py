@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import os
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import pyfuse3
@@ -19,6 +20,7 @@ from kvfs.errors import (
     PosixError,
     ReadOnlyError,
     RecordTooLargeError,
+    StoreFailedError,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _EXPECTED = (PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
+_SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
@@ -60,6 +63,9 @@ def boundary(
             if not isinstance(error, _EXPECTED):
                 _report(method.__name__, error)
             raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        except MemoryError:
+            _once.error(f"{method.__name__}: {os.strerror(errno.ENOMEM)}")
+            raise pyfuse3.FUSEError(errno.ENOMEM) from None
         except Exception:  # noqa: BLE001 - this is the boundary
             _log.exception("%s failed unexpectedly", method.__name__)
             raise pyfuse3.FUSEError(errno.EIO) from None
@@ -68,7 +74,9 @@ def boundary(
 
 
 def _report(call: str, error: OSError) -> None:
-    if isinstance(error, CorruptionError | NoSpaceError):
+    if error.errno in _SHORT:
+        _once.error(f"{call}: {os.strerror(error.errno)}")
+    elif isinstance(error, CorruptionError | NoSpaceError | StoreFailedError):
         _once.error(str(error))
     else:
         _once.error(f"{call}: {error}")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between syncs in the background
+_MOST = 1000  # access times to log at once: some milliseconds
 
 
 class Syncer:
@@ -37,11 +38,19 @@ class Syncer:
                 continue
             self._running = trio.Event()
             try:
-                await trio.to_thread.run_sync(store.sync_log)
+                await self._sync_log()
             finally:
                 self._running.set()
                 self._running = None
         store.check_healthy()
+
+    async def _sync_log(self) -> None:
+        try:
+            await trio.to_thread.run_sync(self._store.sync_log)
+        except RuntimeError as error:
+            # No thread can be started: better to stop everybody for a while than to fail.
+            _log.warning("syncing without a thread: %s", error)
+            self._store.sync_log()
 
     async def run(self) -> None:
         """Every second, log what was added to files, or read, and sync it, until the store fails.
@@ -52,7 +61,7 @@ class Syncer:
             while True:
                 await trio.sleep(_INTERVAL)
                 self._store.files.content.commit_runs()
-                self._store.files.access_times.commit_some()
+                self._store.files.access_times.commit(_MOST)
                 if self._store.synced < self._store.position:
                     await self.sync()
         except KvfsError as error:

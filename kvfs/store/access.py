@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from kvfs.errors import NoSpaceError, RecordTooLargeError
+from kvfs.errors import KvfsError, RecordTooLargeError, StoreFailedError
 from kvfs.records import Attrs, Setattr
 from kvfs.table import Directory, File, Node
 from kvfs.table.table import set_attrs
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kvfs.store.core import Core
 
 _DAY = 86_400_000_000_000  # nanoseconds
-_MOST = 1000  # access times to log in one go
 
 
 class AccessTimes:
@@ -63,21 +62,17 @@ class AccessTimes:
         if core.log.codec.keeps_time:
             self._noted[node.ino] = node
 
-    def commit_some(self) -> None:
-        """Log some access times that are not logged yet, no more than take milliseconds.
+    def commit(self, most: int | None = None) -> None:
+        """Log access times that are not logged yet, all or up to `most`.
 
-        Raises what the log says, but for want of space: then they wait.
+        What is refused, as for want of space, waits. Raises `StoreFailedError`.
         """
-        with suppress(NoSpaceError):
-            self._commit(_MOST)
-
-    def commit_all(self) -> None:
-        """Log all access times that are not logged yet; for want of space they are lost.
-
-        Raises what the log says otherwise.
-        """
-        with suppress(NoSpaceError):
-            self._commit(len(self._noted))
+        try:
+            self._commit(len(self._noted) if most is None else most)
+        except StoreFailedError:
+            raise
+        except KvfsError:
+            return
 
     def _commit(self, most: int) -> None:
         core = self._core

@@ -134,7 +134,7 @@ class Content:
         self._pending[node.ino] = fresh
         try:
             self.commit(node)
-        except KvfsError:
+        except BaseException:
             del self._pending[node.ino]
             if kept:
                 self._pending[node.ino] = kept

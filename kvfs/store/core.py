@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import threading
 import time
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Core:
         self.log = Log(disk, paths, config, writable=writable)
         self.tight = self.log.max_record < _ROOMY  # records may not fit
         self._flock = Lock(disk, path)
+        self.log.on_failure = self._flock.note_failure
         self._last_time = 0
         self._replay_ino = 0
         self._cache: dict[Location, Record] = {}
@@ -68,6 +70,7 @@ class Core:
         if self.writable:
             self._flock.take(mountpoint, wait)
         try:
+            check_directories(self.disk, self.path, make=self.writable)
             apply = self.table.apply
             for record, location in self.log.replay():
                 try:
@@ -81,6 +84,10 @@ class Core:
         except BaseException:
             self._flock.release()
             raise
+
+    def note_mounted(self) -> None:
+        """Tell others that the mount that holds the store is there."""
+        self._flock.note_mounted()
 
     def close(self) -> None:
         """Sync and close. Raises what the last sync says."""
@@ -211,6 +218,27 @@ class Core:
 def directories(path: str) -> list[str]:
     """Return the paths of the directories of the store at `path`."""
     return [os.path.join(path, name) for name in _DIRECTORIES]
+
+
+def check_directories(disk: Disk, path: str, *, make: bool) -> None:
+    """Raise `CorruptionError` if the log of the store at `path` is gone, or a directory is a link.
+
+    The other directories may be missing, as in a copy that leaves out empty
+    ones; with `make` they are made.
+    """
+    for directory in directories(path):
+        try:
+            mode = disk.stat(directory).st_mode
+        except FileNotFoundError:
+            if os.path.basename(directory) == _DIRECTORIES[0]:
+                message = f"{directory} is missing"
+                raise CorruptionError(message) from None
+            if make:
+                make_directory(disk, directory)
+            continue
+        if not stat.S_ISDIR(mode):
+            message = f"{directory} is no directory; kvfs follows no link inside a store"
+            raise CorruptionError(message)
 
 
 def make_directory(disk: Disk, path: str) -> None:

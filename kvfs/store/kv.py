@@ -221,6 +221,10 @@ class Store:
         """Raise `StoreFailedError` if the store takes no more writes after a failure."""
         self._core.log.check_writable()
 
+    def note_mounted(self) -> None:
+        """Tell others, in the lock file, that the mount that holds the store is there."""
+        self._core.note_mounted()
+
     def close(self) -> None:
         """Sync and close; nothing if closed already."""
         with self._core.lock:
@@ -229,7 +233,7 @@ class Store:
             try:
                 if self._core.writable:
                     self._content.commit_all()
-                    self.files.access_times.commit_all()
+                    self.files.access_times.commit()
             finally:
                 self._content.close()
                 self._core.close()
@@ -298,7 +302,11 @@ def open_store(
     """
     disk = disk or Disk()
     location = _location(path)
-    if create and not read_only and is_blank(disk, location):
+    try:
+        blank = create and not read_only and is_blank(disk, location)
+    except OSError as error:
+        raise _of_store(location, error) from error
+    if blank:
         # Somebody else may be faster; then theirs is opened.
         with suppress(StoreExistsError):
             init(
@@ -310,8 +318,8 @@ def open_store(
                 disk=disk,
             )
     config = read_config(location, disk)
-    core = Core(disk, location, config, writable=not read_only)
     try:
+        core = Core(disk, location, config, writable=not read_only)
         core.open(mountpoint, wait)
     except CorruptionError as error:
         message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"

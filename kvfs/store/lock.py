@@ -24,10 +24,19 @@ _STEP = 0.01
 
 
 class Holder(NamedTuple):
-    """The process that holds a store; `mountpoint` is None if it is no mount."""
+    """The process that holds a store.
+
+    `mountpoint` is None if it is no mount; `mounted` tells whether the mount
+    has been there. `failure` is None if the holder can still write; else it
+    says why not. `started` tells the process from a later one of its number: it
+    is when that began, in clock ticks since the machine did, if /proc tells.
+    """
 
     pid: int
     mountpoint: str | None
+    started: int | None = None
+    mounted: bool = False
+    failure: str | None = None
 
     def __str__(self) -> str:
         """Name the holder in a sentence."""
@@ -44,6 +53,7 @@ class Lock:
         self._disk = disk
         self._store = store
         self._fd: int | None = None
+        self._holder = Holder(os.getpid(), None)
 
     def take(self, mountpoint: str | None, wait: float = 0) -> None:
         """Take the lock, waiting up to `wait` seconds for its holder to let go.
@@ -53,13 +63,26 @@ class Lock:
         fd = self._disk.open(os.path.join(self._store, FILE), os.O_RDWR | os.O_CREAT)
         try:
             self._acquire(fd, wait)
-            content = json.dumps({"pid": os.getpid(), "mountpoint": mountpoint}).encode()
-            self._disk.truncate(fd, 0)
-            self._disk.write(fd, content, 0)
+            self._holder = Holder(os.getpid(), mountpoint, _beginning(os.getpid()))
+            self._write(fd)
         except OSError:
             self._disk.close(fd)
             raise
         self._fd = fd
+
+    def note_mounted(self) -> None:
+        """Tell others, as far as the disk lets us, that the mount is there."""
+        self._note(self._holder._replace(mounted=True))
+
+    def note_failure(self, reason: str) -> None:
+        """Tell others, as far as the disk lets us, that the holder takes no more writes."""
+        self._note(self._holder._replace(failure=reason))
+
+    def _note(self, holder: Holder) -> None:
+        self._holder = holder
+        if self._fd is not None:
+            with suppress(OSError):
+                self._write(self._fd)
 
     def release(self) -> None:
         """Let go, if held."""
@@ -68,6 +91,12 @@ class Lock:
                 self._disk.truncate(self._fd, 0)
             self._disk.close(self._fd)
             self._fd = None
+
+    def _write(self, fd: int) -> None:
+        values = {name: value for name, value in self._holder._asdict().items() if value}
+        content = json.dumps({"mountpoint": None, **values}).encode()
+        self._disk.truncate(fd, 0)
+        self._disk.write(fd, content, 0)
 
     def _acquire(self, fd: int, wait: float) -> None:
         deadline = time.monotonic() + wait
@@ -108,10 +137,19 @@ def _read(disk: Disk, fd: int) -> Holder | None:
     """Return the holder that the file names, if it is alive."""
     try:
         values = json.loads(disk.read(fd, disk.size(fd), 0))
-        holder = Holder(int(values["pid"]), values["mountpoint"])
-        os.kill(holder.pid, 0)
-    except PermissionError:
-        return holder
+        known = {name: values[name] for name in Holder._fields if name in values}
+        holder = Holder(**{**known, "pid": int(values["pid"]), "mountpoint": values["mountpoint"]})
+        alive = _beginning(holder.pid)
     except (ValueError, KeyError, TypeError, OSError):
         return None
-    return holder
+    return holder if alive is not None and holder.started in (None, alive) else None
+
+
+def _beginning(pid: int) -> int | None:
+    """Return when the process `pid` began, or None if it has ended, waited for or not."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except FileNotFoundError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])

@@ -11,6 +11,7 @@ from kvfs.errors import CorruptionError
 from kvfs.segment import check_header, name_of, number_of
 from kvfs.store.core import Core
 from kvfs.store.kv import read_config
+from kvfs.table import audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +41,7 @@ class Report(NamedTuple):
 
     `torn` is how many bytes at the end belong to no whole record, as a crash
     leaves them: the next writable open moves them to quarantine. `problems`
-    are those of the log as a whole. `values` counts the keys with a value.
+    are those of the log as a whole, and of the table that it builds. `values` counts the keys with a value.
     """
 
     segments: list[SegmentReport]
@@ -77,9 +78,10 @@ def check(path: str, progress: Callable[[int, int], object] | None = None) -> Re
         if progress:
             progress(done, total)
     core = Core(disk, path, config, writable=False)
-    problems = []
+    problems: list[str] = []
     try:
         core.open(None, 0)
+        problems += [f"the table does not fit together: {problem}" for problem in audit(core.table)]
     except CorruptionError as error:
         problems.append(str(error))
     finally:

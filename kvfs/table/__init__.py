@@ -4,6 +4,7 @@ A pure state machine: `Table.apply(record, location)` and nothing else changes
 it, without a clock, a random number or any I/O.
 """
 
+from kvfs.table.audit import audit
 from kvfs.table.content import Extent
 from kvfs.table.node import CONTROL_INO, KEYS_INO, ROOT_INO, Directory, File, Node, Special, Symlink
 from kvfs.table.table import Table
@@ -19,4 +20,5 @@ __all__ = [
     "Special",
     "Symlink",
     "Table",
+    "audit",
 ]

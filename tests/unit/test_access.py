@@ -37,8 +37,8 @@ def test_a_read_is_logged_with_the_next_sync_and_once(store):
     node = note(store)
     assert (node.atime > 5, store.position) == (True, position)
     note(store)
-    store.files.access_times.commit_some()
-    store.files.access_times.commit_some()
+    store.files.access_times.commit()
+    store.files.access_times.commit()
     assert store.position == position + 1
 
 
@@ -53,7 +53,7 @@ def test_a_file_that_is_gone_by_then_costs_nothing(store):
     note(store)
     store.delete("a")
     position = store.position
-    store.files.access_times.commit_all()
+    store.files.access_times.commit()
     assert store.position == position
 
 
@@ -86,10 +86,10 @@ def test_a_full_disk_is_no_reason_to_fail(tmp_path):
         store.files.setattr(store.files.lookup(ROOT_INO, b"a"), Attrs(atime=5))
         noted = note(store).atime
         disk.full = True
-        store.files.access_times.commit_some()
+        store.files.access_times.commit()
         disk.full = False
         position = store.position
-        store.files.access_times.commit_some()
+        store.files.access_times.commit()
         assert store.position == position + 1
     with opened(tmp_path) as store:
         assert store.files.lookup(ROOT_INO, b"a").atime == noted
@@ -100,7 +100,7 @@ def test_the_record_leaves_the_ctime(store):
     ctime = node.ctime
     seen = []
     store._core.log.append = lambda records, **_: seen.extend(records) or [None]
-    store.files.access_times.commit_some()
+    store.files.access_times.commit()
     assert [(r.attrs, type(r)) for r in seen] == [(Attrs(atime=node.atime, ctime=ctime), Setattr)]
     assert node.ctime == ctime
     del store._core.log.append

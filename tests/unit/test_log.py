@@ -143,7 +143,8 @@ def test_a_full_disk_takes_back_a_batch_from_any_call_on(
         log.append(BATCH, atomic=atomic)
         expected = [A, *BATCH]
     except NoSpaceError:
-        assert logs.files() == before
+        # Where not even the names can be synced, the next append does it.
+        assert call == "sync_directory" or logs.files() == before
         expected = [A]
     faulty.heal()
     log.append([Delete(b"a"), *BATCH], atomic=atomic)
