@@ -1,9 +1,9 @@
-"""A store on damaged files and failing disks, and under many threads."""
+"""A store on damaged files and failing disks."""
 
 import errno
 import json
 import os
-import threading
+import shutil
 
 import pytest
 
@@ -125,40 +125,27 @@ def test_every_error_is_an_oserror_with_its_errno():
         assert json.dumps(str(error))
 
 
-# -- threads ---------------------------------------------------------------------------------
+@pytest.mark.parametrize("after", range(6))
+def test_memory_that_runs_out_at_any_write_of_a_value(path, tmp_path, monkeypatch, faulty, after):
+    with kvfs.open(path, disk=faulty, max_segment_size=4096) as store:
+        store.put("a", "1")
+        writes = iter(range(after + 1))
 
+        def write(fd, data, offset, healthy=faulty.write):
+            if next(writes, None) == after:
+                raise MemoryError
+            healthy(fd, data, offset)
 
-def test_threads_may_share_a_store(path, form):
-    failures = []
-
-    def hammer(number):
-        try:
-            for turn in range(60):
-                key = f"{number}/{turn % 7}"
-                store.put(key, f"{number} {turn}" * 9)
-                assert store.get(key) == f"{number} {turn}".encode() * 9
-                store.put("shared", str(number) * 500)
-                assert len(set(store.get("shared") or b"0")) == 1
-                if turn % 5 == 0:
-                    store.sync()
-                    list(store.items())
-                if turn % 7 == 3:
-                    assert store.delete(key)
-                    assert key not in store
-        except BaseException as error:
-            failures.append(error)
-
-    with kvfs.open(path, format=form, max_segment_size=2048) as store:
-        threads = [threading.Thread(target=hammer, args=(number,)) for number in range(6)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert failures == []
-        before = list(store.items())
-    assert len(before) == 6 * 6 + 1
-    with kvfs.open(path) as store:
-        assert list(store.items()) == before
+        monkeypatch.setattr(faulty, "write", write)
+        with pytest.raises((MemoryError, kvfs.KvfsError)):
+            store.put("a", "x" * 9000)
+        assert store.get("a") == b"1"
+        store.put("b", "2")
+        shutil.copytree(path, tmp_path / "after a crash")
+        assert list(store.items()) == [(b"a", b"1"), (b"b", b"2")]
+    for place in (path, tmp_path / "after a crash"):
+        with kvfs.open(place) as store:
+            assert list(store.items()) == [(b"a", b"1"), (b"b", b"2")]
 
 
 def test_records_of_a_log_can_be_replayed_elsewhere(path):

@@ -1,0 +1,59 @@
+"""P1, P3 and P5 of docs/promises.md under kill -9: daemons die under load, again and again.
+
+KVFS_KILLS says how many kills there are, 30 if it is not set. They are spread
+over stores of `_PER_STORE` kills each, each store a test.
+"""
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+from functools import partial
+
+import pytest
+from workload import ALL_SIZES, SMALL_SIZES, progressed, writers
+
+_KILLS = int(os.environ.get("KVFS_KILLS", "30"))
+_PER_STORE = 6
+_STORES = -(-_KILLS // _PER_STORE)
+_WRITERS = 3
+_LEAST = 20  # acknowledged operations, without which a kill shows nothing
+
+
+@pytest.mark.parametrize("number", range(_STORES))
+def test_what_was_acknowledged_survives_every_kill(stores, tools, number):
+    rng = random.Random(number)
+    form, sizes = [("binary", ALL_SIZES), ("text", SMALL_SIZES)][number % 2]
+    mounted = stores.make(form, size="64KiB")
+    with writers(mounted.path, stores.directory, _WRITERS) as working:
+        for turn in range(min(_PER_STORE, _KILLS - number * _PER_STORE)):
+            for writer in working:
+                writer.start(rng.randrange(2**40), sizes)
+            tools.until(partial(progressed, working, rng.randint(_LEAST, 100)))
+            _a_moment(rng, 0.02)
+            mounted.kill()
+            for writer in working:
+                writer.join(tools.PATIENCE)
+            assert mounted.records()
+            if turn % 3 == 1:
+                _kill_a_start(mounted, rng, tools)
+                assert mounted.records()
+            mounted.mount()
+            acknowledged = sum(writer.verify(clean=False) for writer in working)
+            assert acknowledged >= _LEAST
+
+
+def _a_moment(rng, longest):
+    select.select([], [], [], rng.uniform(0, longest))
+
+
+def _kill_a_start(mounted, rng, tools):
+    """Kill a daemon while it replays the log, cuts its tail or begins to serve."""
+    command = [sys.executable, "-m", "kvfs", "mount", "-f", mounted.store, mounted.path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as daemon:
+        tools.until(lambda: (mounted.holder() or {}).get("pid") == daemon.pid)
+        _a_moment(rng, 0.15)
+        daemon.kill()
+        assert daemon.wait(tools.PATIENCE) == -signal.SIGKILL, daemon.stdout.read()
