@@ -274,19 +274,40 @@ def _pieces(
     sizes = {n: disk.stat(os.path.join(directory, name_of(n))).st_size for n in numbers}
     clean = read_clean(disk, os.path.join(path, "clean")) or (0, 0)
     total, done = sum(sizes.values()), 0
+    count: int | None = 0  # of the records so far; None where some may be missing
     for number in range(1, max(clean[0], *numbers, 0) + 1):
         name = name_of(number)
         if number not in numbers:
             yield _Piece(None, None, Lost(name, 0, 0, "the segment is missing"))
+            count = None
             continue
         data = disk.read_file(os.path.join(directory, name))
-        yield from _pieces_of(config.codec(), config.id, number, data)
+        first = _first(config, number, data)
+        if count is not None and first is not None and first > count:
+            before = name_of(number - 1)
+            reason = f"{first - count} records are missing at its end"
+            yield _Piece(None, None, Lost(before, sizes.get(number - 1, 0), 0, reason))
+        count = count if first is None else first
+        for piece in _pieces_of(config.codec(), config.id, number, data):
+            yield piece
+            if piece.lost.record is None:
+                count = None
+            elif count is not None and piece.lost.record != _HEADER:
+                count += 1
         if number == clean[0] and len(data) < clean[1]:
             short = Lost(name, len(data), clean[1] - len(data), "it was there at the last close")
             yield _Piece(None, None, short)
         done += len(data)
         if progress:
             progress(done, total)
+
+
+def _first(config: Config, number: int, data: bytes) -> int | None:
+    """Return the sequence number of the first record of a segment, if its head tells."""
+    try:
+        return check_header(config.codec(), config.id, number, data)
+    except BadRecordError:
+        return None
 
 
 def _pieces_of(codec: Codec, store_id: bytes, number: int, data: bytes) -> Iterator[_Piece]:

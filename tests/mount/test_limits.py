@@ -246,7 +246,7 @@ def test_an_fsync_without_room_for_a_thread(large, opened):
     """The stack of a thread takes more address space than there is."""
     fd = opened(large.path / "f")
     os.write(fd, b"1")
-    with limit(large.daemon, resource.RLIMIT_AS, address_space(large.daemon) + 1_000_000):
+    with limit(large.daemon, resource.RLIMIT_AS, address_space(large.daemon) + 4_000_000):
         attempts = Attempts().run(lambda _: os.fsync(fd), range(5))
     os.write(fd, b"2")
     os.fsync(fd)
@@ -258,7 +258,7 @@ def test_an_fsync_without_room_for_a_thread(large, opened):
 
 
 def test_the_background_without_room_for_a_thread(large):
-    with limit(large.daemon, resource.RLIMIT_AS, address_space(large.daemon) + 1_000_000):
+    with limit(large.daemon, resource.RLIMIT_AS, address_space(large.daemon) + 4_000_000):
         (large.path / "f").write_bytes(b"1")
         # What the background meets now shows nowhere before the limit is lifted.
         select.select([], [], [], 2.5 * _BACKGROUND)

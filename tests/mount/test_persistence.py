@@ -147,7 +147,13 @@ def test_inode_numbers_are_never_used_again(mounted):
 def test_the_daemon_ends_cleanly(stores, tools, end):
     mounted = stores.make()
     mounted.run("echo 1 > a")
-    assert mounted.holder() == {"pid": mounted.daemon.pid, "mountpoint": str(mounted.path)}
+    holder = mounted.holder()
+    assert holder.pop("started") > 0
+    assert holder == {
+        "pid": mounted.daemon.pid,
+        "mountpoint": str(mounted.path),
+        "mounted": True,
+    }
     end(mounted)
     assert tools.mounts_below(stores.directory) == []
     assert mounted.holder() is None

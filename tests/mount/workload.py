@@ -36,7 +36,8 @@ from operations import (
     below,
 )
 
-LOST = ("ENOTCONN", "ECONNABORTED")  # what a call gets whose daemon is gone
+# What a call gets whose daemon is gone; ENOENT from the mountpoint without its mount.
+LOST = ("ENOTCONN", "ECONNABORTED", "ENOENT")
 _WEIGHTED = [
     *(["make"] * 6),
     *(["overwrite"] * 4),
