@@ -108,9 +108,12 @@ class Disk:
         """Remove the file `path`."""
         os.unlink(path)
 
-    def mkdir(self, path: str) -> None:
-        """Make a directory of mode 0700."""
+    def mkdir(self, path: str, *, inside: bool = True) -> None:
+        """Make a directory of mode 0700; one that root makes `inside` a store is its owner's."""
         os.mkdir(path, 0o700)
+        if inside and os.geteuid() == 0:
+            owner = os.stat(os.path.dirname(path))
+            os.chown(path, owner.st_uid, owner.st_gid)
 
     def rmdir(self, path: str) -> None:
         """Remove the empty directory `path`."""

@@ -241,10 +241,10 @@ def check_directories(disk: Disk, path: str, *, make: bool) -> None:
             raise CorruptionError(message)
 
 
-def make_directory(disk: Disk, path: str) -> None:
+def make_directory(disk: Disk, path: str, *, inside: bool = True) -> None:
     """Make the directory `path`, its name on stable storage, if it is not there."""
     with suppress(FileExistsError):
-        disk.mkdir(path)
+        disk.mkdir(path, inside=inside)
         disk.sync_directory(os.path.dirname(path))
 
 

@@ -264,7 +264,7 @@ def init(
     config = store_config.make(format, max_segment_size, time.time_ns())
     try:
         _refuse_occupied(disk, location)
-        make_directory(disk, location)
+        make_directory(disk, location, inside=False)
         lock = Lock(disk, location)
         lock.take(None, _WAIT)
         try:

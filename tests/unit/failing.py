@@ -93,10 +93,10 @@ class FailingDisk(ForgetfulDisk):
 def _failing(name):
     true = getattr(ForgetfulDisk, name)
 
-    def call(self, *args):
+    def call(self, *args, **kwargs):
         if error := self.enter(name):
             raise error
-        return true(self, *args)
+        return true(self, *args, **kwargs)
 
     return call
 

@@ -169,7 +169,7 @@ class ForgetfulDisk(Disk):
             raise _error(errno.EISDIR, path)
         self._rename((*self._parent(path), None))
 
-    def mkdir(self, path):
+    def mkdir(self, path, *, inside=True):
         directory, name = self._parent(path)
         if name in directory.entries:
             raise _error(errno.EEXIST, path)

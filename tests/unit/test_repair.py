@@ -227,6 +227,20 @@ def test_lines_of_text_are_salvaged(tmp_path):
     assert all(value == key[1:] for key, value in found.items())
 
 
+def test_what_root_repairs_stays_its_owners(tmp_path):
+    path = tmp_path / "s"
+    with small(path) as store:
+        store.put("a", "1")
+        store.put("b", "NEWER")
+    flip(path, b"NEWER")
+    owner = (65534, 65534) if os.geteuid() == 0 else (os.getuid(), os.getgid())
+    for place in (path, *path.rglob("*")):
+        os.chown(place, *owner)
+    repair(path)
+    for place in path.rglob("*"):
+        assert (place.stat().st_uid, place.stat().st_gid) == owner, place
+
+
 def test_an_open_store_is_not_repaired(tmp_path):
     path = tmp_path / "s"
     with small(path), pytest.raises(StoreLockedError, match=str(os.getpid())):
