@@ -58,15 +58,11 @@ class Scanned(NamedTuple):
 
 
 class Seeming(NamedTuple):
-    """What bytes that do not verify seem to have been: a record's type, key and length.
-
-    `more` says whether its batch seems to have gone on.
-    """
+    """What bytes that do not verify seem to have been: a record's type, key and length."""
 
     record: str
     key: bytes
     length: int
-    more: bool
 
 
 class Codec(Protocol):

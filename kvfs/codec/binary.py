@@ -157,7 +157,7 @@ class BinaryCodec:
             return None
         name = BY_CODE[code].type.__name__
         key = data[start : start + size]
-        return Seeming(name, key, _RECORD.size + length, bool(flags & _MORE))
+        return Seeming(name, key, _RECORD.size + length)
 
     def chunk(self, record: Record, room: int) -> int:
         """Return the room that header and fields leave."""

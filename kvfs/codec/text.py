@@ -118,7 +118,7 @@ class TextCodec:
         if layout is None or not fields:
             return None
         key = _unescape(fields[0]) if letter.islower() else fields[0]
-        return Seeming(layout.type.__name__, key, end + 1 - offset, more=False)
+        return Seeming(layout.type.__name__, key, end + 1 - offset)
 
     def chunk(self, record: Record, room: int) -> int:
         """Return what fits even if every byte must be escaped."""

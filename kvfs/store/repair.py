@@ -24,7 +24,7 @@ from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
 from kvfs.log import Log
-from kvfs.records import Location, Put, Truncate, Write
+from kvfs.records import Location, Put, Setxattr, Truncate, Write
 from kvfs.recovery import LogPaths, read_clean
 from kvfs.segment import check_header, name_of, number_of
 from kvfs.store.core import check_directories
@@ -89,12 +89,12 @@ class Repair(NamedTuple):
 class _Piece(NamedTuple):
     """A record of the old log, or bytes that are none.
 
-    `more` tells whether its batch goes on, None where nothing tells; `lost` is
-    the entry for the list, should it not be kept.
+    `more` tells whether its batch goes on; `lost` is the entry for the list,
+    should it not be kept.
     """
 
     record: Record | None
-    more: bool | None
+    more: bool
     lost: Lost
 
 
@@ -174,7 +174,7 @@ class _Salvage:
         self._log = log
         self._table = table
         self._batch: list[_Piece] = []
-        self._distrust: bool | None = False  # whether what follows has lost its batch's beginning
+        self._after_loss = False
         self._stale: set[int] = set()  # inode numbers of files that have lost a part
         self._fates: dict[bytes, tuple[str, int | None]] = {}  # state and inode number by key
         self.lost: list[Lost] = []
@@ -187,19 +187,19 @@ class _Salvage:
         if piece.record is None:
             self._drop_batch()
             self._lose(piece.lost)
-            self._distrust = piece.more
+            self._after_loss = True
             return
         self._batch.append(piece)
         if piece.more:
             return
-        first = self._batch[0].record
-        # A write may be the rest of a large value, whose put is what was lost.
-        unsure = len(self._batch) > 1 or isinstance(first, Write | Truncate)
-        if self._distrust or (self._distrust is None and unsure):
+        # No batch begins with these: what is lost may be the beginning of this one.
+        single = len(self._batch) == 1
+        rest = Write if single else Write | Setxattr
+        if self._after_loss and isinstance(self._batch[0].record, rest):
             self._drop_batch()
         else:
             self._keep_batch()
-        self._distrust = False
+        self._after_loss = False
 
     def end(self) -> None:
         """Note that the old log ends here."""
@@ -278,7 +278,7 @@ def _pieces(
     for number in range(1, max(clean[0], *numbers, 0) + 1):
         name = name_of(number)
         if number not in numbers:
-            yield _Piece(None, None, Lost(name, 0, 0, "the segment is missing"))
+            yield _Piece(None, more=False, lost=Lost(name, 0, 0, "the segment is missing"))
             count = None
             continue
         data = disk.read_file(os.path.join(directory, name))
@@ -286,7 +286,7 @@ def _pieces(
         if count is not None and first is not None and first > count:
             before = name_of(number - 1)
             reason = f"{first - count} records are missing at its end"
-            yield _Piece(None, None, Lost(before, sizes.get(number - 1, 0), 0, reason))
+            yield _Piece(None, more=False, lost=Lost(before, sizes.get(number - 1, 0), 0, reason))
         count = count if first is None else first
         for piece in _pieces_of(config.codec(), config.id, number, data):
             yield piece
@@ -296,7 +296,7 @@ def _pieces(
                 count += 1
         if number == clean[0] and len(data) < clean[1]:
             short = Lost(name, len(data), clean[1] - len(data), "it was there at the last close")
-            yield _Piece(None, None, short)
+            yield _Piece(None, more=False, lost=short)
         done += len(data)
         if progress:
             progress(done, total)
@@ -316,7 +316,7 @@ def _pieces_of(codec: Codec, store_id: bytes, number: int, data: bytes) -> Itera
         check_header(codec, store_id, number, data)
     except BadRecordError as error:
         length = min(codec.header_size, len(data))
-        yield _Piece(None, None, Lost(name, 0, length, error.reason, _HEADER))
+        yield _Piece(None, more=False, lost=Lost(name, 0, length, error.reason, _HEADER))
     offset = codec.header_size
     while offset < len(data):
         try:
@@ -338,11 +338,11 @@ def _losses(codec: Codec, name: str, data: bytes, error: BadRecordError) -> Iter
         seeming = codec.seeming(data, offset)
         left = len(data) - offset
         if seeming is None:
-            yield _Piece(None, None, Lost(name, offset, left, error.reason))
+            yield _Piece(None, more=False, lost=Lost(name, offset, left, error.reason))
             return
         behind = offset + seeming.length
         whole = behind == len(data) or codec.seeming(data, behind) is not None
         length = seeming.length if whole else left
         lost = Lost(name, offset, length, error.reason, seeming.record, seeming.key)
-        yield _Piece(None, seeming.more if whole else None, lost)
+        yield _Piece(None, more=False, lost=lost)
         offset += length
