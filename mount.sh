@@ -17,24 +17,8 @@ fail() { say "$*"; exit 1; }
 missing_packages() {
     local manager=$1 missing=()
     command -v fusermount3 >/dev/null || missing+=(fuse3)
-    if ! command -v pkg-config >/dev/null; then
-        case $manager in dnf | zypper) missing+=(pkgconf-pkg-config) ;; pacman | apk) missing+=(pkgconf) ;; *) missing+=(pkg-config) ;; esac
-    fi
-    if ! command -v pkg-config >/dev/null || ! pkg-config --exists fuse3; then
-        case $manager in apt-get) missing+=(libfuse3-dev) ;; dnf | zypper) missing+=(fuse3-devel) ;; apk) missing+=(fuse3-dev) ;; esac
-    fi
-    command -v cc >/dev/null || command -v gcc >/dev/null || missing+=(gcc)
-    if [ "$manager" = apt-get ] && ! command -v cc >/dev/null; then missing+=(libc6-dev); fi
-    if ! has_headers; then
-        case $manager in apt-get | apk) missing+=(python3-dev) ;; dnf | zypper) missing+=(python3-devel) ;; esac
-    fi
     if [ "$manager" = apt-get ] && ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then missing+=(python3-venv); fi
     printf '%s ' "${missing[@]}"
-}
-
-has_headers() {
-    "$python" -c 'import os, sys, sysconfig
-sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))'
 }
 
 find_python() {

@@ -24,6 +24,7 @@ from kvfs.store import holder_of, open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kvfs.fuse import Session
     from kvfs.store import Store
 
 LOG = "daemon.log"
@@ -101,8 +102,6 @@ def run(
     `ready` is called once the mount is there. Raises `MountError` or what the
     store says.
     """
-    import trio
-
     check(store, mountpoint)
     opened = open_store(
         store,
@@ -111,9 +110,9 @@ def run(
         mountpoint=os.path.realpath(mountpoint),
         wait=_patience(store),
     )
-    with _signals_noted() as noted:
+    with _ended_by_signals() as ending:
         try:
-            trio.run(_serve, opened, mountpoint, options, ready, noted)
+            _serve(opened, os.path.realpath(mountpoint), options, ready, ending)
         finally:
             opened.close()
 
@@ -140,99 +139,102 @@ def unmount(mountpoint: str, disk: Disk) -> None:
         time.sleep(_STEP)
 
 
-async def _serve(
-    store: Store,
-    mountpoint: str,
-    options: MountOptions,
-    ready: Callable[[], object] | None,
-    noted: list[int],
-) -> None:
-    import pyfuse3
-    import trio
+class _Ending:
+    """What the signals that end the daemon do: nobody cuts short how it closes the store."""
 
-    from kvfs.filesystem import Filesystem, Syncer
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self.session: Session | None = None
 
-    syncer = Syncer(store)
-    where = os.path.realpath(mountpoint)
-    filesystem = Filesystem(
-        store,
-        syncer,
-        always=options.durability == "always",
-        atime="noatime" not in options.options,
-    )
-    fuse_options = {
-        "default_permissions",
-        f"fsname={mounts.fsname(store.path)}",
-        "subtype=kvfs",
-        *options.options,
-        *(["ro"] if options.read_only else []),
-    }
-    words: list[str] = []
-    try:
-        with _hearing(words):
-            pyfuse3.init(filesystem, where, fuse_options)
-    except RuntimeError as error:
-        message = f"cannot mount at {mountpoint}: {' '.join(words) or error}"
-        raise MountError(message) from None
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_end_on_signal)
-            if noted:
-                pyfuse3.terminate()
-            if not options.read_only:
-                store.note_mounted()
-            if not options.read_only:
-                nursery.start_soon(syncer.run)
-            if ready:
-                ready()
-            await pyfuse3.main()
-            nursery.cancel_scope.cancel()
-        _log.info("unmounted")
-    finally:
-        pyfuse3.close(unmount=True)
+    def note(self, number: int, _frame: object) -> None:
+        self.signal = number
+        if self.session is not None:
+            self.session.end()
+
+    def end(self, session: Session) -> None:
+        """Let signals end `session`, also one that has come before."""
+        self.session = session
+        if self.signal is not None:
+            session.end()
 
 
 @contextmanager
-def _hearing(words: list[str]) -> Iterator[None]:
-    """Collect in `words` the lines that libfuse and its helper write to standard error."""
-    reading, writing = os.pipe()
-    original = os.dup(2)
-    os.dup2(writing, 2)
-    os.close(writing)
+def _ended_by_signals() -> Iterator[_Ending]:
+    ending = _Ending()
+    handlers = {number: signal.signal(number, ending.note) for number in _SIGNALS}
     try:
-        yield
-    finally:
-        os.dup2(original, 2)
-        os.close(original)
-        with open(reading, encoding="utf-8", errors="replace") as pipe:
-            words += pipe.read().splitlines()
-
-
-@contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Note the signals that end the daemon: nobody cuts short how it closes the store."""
-    noted: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, _frame: noted.append(number))
-        for number in _SIGNALS
-    }
-    try:
-        yield noted
+        yield ending
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-async def _end_on_signal(task_status: object) -> None:
-    import pyfuse3
-    import trio
+def _serve(
+    store: Store,
+    where: str,
+    options: MountOptions,
+    ready: Callable[[], object] | None,
+    ending: _Ending,
+) -> None:
+    from kvfs.fuse import Connection, Session
 
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
-        task_status.started()  # type: ignore[attr-defined]
-        async for number in signals:
-            _log.info("ending on signal %d", number)
-            pyfuse3.terminate()
-            return
+    connection = Connection.mount(where, mounts.fsname(store.path), "kvfs", _fuse_options(options))
+    gone = False
+    try:
+        # Root may be let in by an owner who lets in nobody else.
+        allowed = frozenset({0, os.geteuid()}) if "allow_root" in options.options else None
+        session = Session(connection, store.lock, allowed)
+        session.shake_hands()
+        ending.end(session)
+        gone = _converse(store, session, options, ready)
+        if ending.signal is not None:
+            _log.info("ending on signal %d", ending.signal)
+    finally:
+        ending.session = None
+        connection.close()
+        if not gone and mounts.find(where) is not None:
+            mounts.unmount(where, lazy=True)
+    _log.info("unmounted")
+
+
+def _converse(
+    store: Store, session: Session, options: MountOptions, ready: Callable[[], object] | None
+) -> bool:
+    """Serve until the mount is gone (True), or is to be ended (False)."""
+    from kvfs.filesystem import Filesystem, Syncer, errno_of
+
+    syncer = Syncer(store)
+    filesystem = Filesystem(
+        store,
+        session,
+        syncer,
+        always=options.durability == "always",
+        atime="noatime" not in options.options,
+    )
+    syncer.start()
+    try:
+        if not options.read_only:
+            store.note_mounted()
+        if ready:
+            ready()
+        return session.serve(filesystem.handlers(), errno_of)
+    finally:
+        syncer.stop()
+
+
+def _fuse_options(options: MountOptions) -> set[str]:
+    """Return the options of the mount.
+
+    The kernel is to check permissions, but for a mount that only root is let
+    into: who may do everything need not be asked about, at each name that is
+    made or removed.
+    """
+    words = {"allow_other" if word == "allow_root" else word for word in options.options}
+    if options.read_only:
+        words.add("ro")
+    if os.geteuid() != 0 or "allow_other" in words:
+        words.add("default_permissions")
+    return words
 
 
 def _patience(store: str) -> float:

@@ -1,10 +1,11 @@
-"""The mount: FUSE calls translated into calls of the store's file interface.
+"""The mount: FUSE requests translated into calls of the store's file interface.
 
-Nothing here knows of records or formats. The code between two awaits is
-atomic, since one event loop runs it all; only fsync goes to a thread.
+Nothing here knows of records or formats. Handlers are synchronous, and one at
+a time has the lock of the store; only fsync is waited for in another thread.
 """
 
+from kvfs.filesystem.boundary import errno_of
 from kvfs.filesystem.operations import Filesystem
 from kvfs.filesystem.syncer import Syncer
 
-__all__ = ["Filesystem", "Syncer"]
+__all__ = ["Filesystem", "Syncer", "errno_of"]

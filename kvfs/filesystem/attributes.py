@@ -1,40 +1,60 @@
-"""The attributes of nodes as pyfuse3 wants them."""
+"""The attributes of nodes as the kernel wants them."""
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
-import pyfuse3
+from kvfs.fuse import protocol
 
 if TYPE_CHECKING:
     from kvfs.store.nodes import Stat
 
-FOREVER = 365 * 86400.0
+FOREVER = 365 * 86400
 """Seconds for which the kernel may answer alone: the mount is the only writer."""
+_SECOND = 1_000_000_000
+_BLOCK = 4096
+_MISSING = protocol.ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
+_UNKNOWN = protocol.ENTRY_OUT.pack(*[0] * 22)
+Attr = tuple[int, ...]
 
 
-def entry(stat: Stat, *, lasting: bool = True) -> pyfuse3.EntryAttributes:
-    """Return the entry of a node; unless `lasting`, the kernel asks for its name each time."""
-    result = pyfuse3.EntryAttributes()
-    result.st_ino = pyfuse3.InodeT(stat.ino)
-    result.st_mode = pyfuse3.ModeT(stat.mode)
-    result.st_nlink = stat.nlink
-    result.st_uid = stat.uid
-    result.st_gid = stat.gid
-    result.st_rdev = stat.rdev
-    result.st_size = stat.size
-    result.st_blocks = stat.blocks
-    result.st_atime_ns = stat.atime
-    result.st_mtime_ns = stat.mtime
-    result.st_ctime_ns = stat.ctime
-    result.entry_timeout = FOREVER if lasting else 0.0
-    result.attr_timeout = FOREVER
-    return result
+def attr(found: Stat) -> Attr:
+    """Return the fields of the protocol's attr."""
+    ino, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime = found
+    seconds, rest = divmod(mtime, _SECOND)
+    if atime == mtime == ctime:
+        times = (seconds, seconds, seconds, rest, rest, rest)
+    else:
+        first, last = divmod(atime, _SECOND), divmod(ctime, _SECOND)
+        times = (first[0], seconds, last[0], first[1], rest, last[1])
+    return (ino, size, blocks, *times, mode, nlink, uid, gid, rdev, _BLOCK, 0)
 
 
-def missing(*, lasting: bool = True) -> pyfuse3.EntryAttributes:
-    """Return the entry that tells the kernel to remember that there is none."""
-    result = pyfuse3.EntryAttributes()
-    result.st_ino = pyfuse3.InodeT(0)
-    result.entry_timeout = FOREVER if lasting else 0.0
-    return result
+def attributes(found: Stat) -> bytes:
+    """Return the answer to a request for attributes."""
+    return protocol.ATTR_OUT.pack(FOREVER, 0, 0, *attr(found))
+
+
+def entry(found: Stat, *, lasting: bool) -> Attr:
+    """Return the fields of the entry of a node; unless `lasting`, its name is asked for each time."""
+    return (found.ino, 0, FOREVER if lasting else 0, FOREVER, 0, 0, *attr(found))
+
+
+def missing(*, lasting: bool) -> bytes:
+    """Return the answer that there is no such name, to be remembered if `lasting`."""
+    return _MISSING if lasting else _UNKNOWN
+
+
+def listed(found: Stat, name: bytes, position: int, *, lasting: bool) -> bytes:
+    """Return an entry of a listing with attributes, to go on behind `position`."""
+    known = entry(found, lasting=lasting) if name not in (b".", b"..") else (0,) * 22
+    kind = stat.S_IFMT(found.mode) >> 12
+    head = protocol.DIRENTPLUS.pack(*known, found.ino, position, len(name), kind)
+    return head + protocol.padded(name)
+
+
+def named(ino: int, mode: int, name: bytes, position: int) -> bytes:
+    """Return an entry of a listing of names alone, to go on behind `position`."""
+    head = protocol.DIRENT.pack(ino, position, len(name), stat.S_IFMT(mode) >> 12)
+    return head + protocol.padded(name)

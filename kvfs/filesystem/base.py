@@ -1,32 +1,35 @@
-"""What the FUSE calls share: the store, what is open, and what the kernel is told."""
+"""What the FUSE requests share: the store, what is open, and what the kernel is told."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
 from kvfs.filesystem.attributes import entry
-from kvfs.filesystem.handles import Handle, Handles, Listing
-from kvfs.filesystem.privileges import Caller
-from kvfs.table import KEYS_INO, Directory, File, Node
+from kvfs.filesystem.handles import Handles, Listing
+from kvfs.fuse import protocol
+from kvfs.table import KEYS_INO, Directory, Node
 
 if TYPE_CHECKING:
-    from pyfuse3 import EntryAttributes, FileHandleT, FileNameT, InodeT, RequestContext
-
+    from kvfs.filesystem.attributes import Attr
     from kvfs.filesystem.syncer import Syncer
+    from kvfs.fuse import Header, Reply, Session
     from kvfs.store import Store
 
 
-class Base(pyfuse3.Operations):
-    """The state of a mounted store, and the ways in which its calls answer."""
+class Base:
+    """The state of a mounted store, and the ways in which its requests are answered.
 
-    def __init__(self, store: Store, syncer: Syncer, *, always: bool, atime: bool) -> None:
+    A method named after a request answers it: it gets the head of the request
+    and its body, and returns the body of the answer, or None for none (yet).
+    """
+
+    def __init__(
+        self, store: Store, session: Session, syncer: Syncer, *, always: bool, atime: bool
+    ) -> None:
         """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted."""
-        super().__init__()
         self._files = store.files
         self._content = store.files.content
+        self._session = session
         self._syncer = syncer
         self._always = always
         self._atime = atime
@@ -34,26 +37,28 @@ class Base(pyfuse3.Operations):
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
 
-    def _note_access(self, node: Node) -> None:
-        if self._atime:
-            self._files.access_times.note(node)
+    def interrupt(self, header: Header, body: memoryview) -> Reply:
+        """Let the call that is to be interrupted come to its end: it takes no long time."""
+        return None
 
-    def _entry(self, node: Node, *, lasting: bool) -> EntryAttributes:
+    def _note_access(self, node: Node) -> bool:
+        return self._atime and self._files.access_times.note(node)
+
+    def _fields(self, node: Node, parent: int) -> Attr:
         """Return the entry of `node`, counting the reference that the kernel now has."""
-        result = entry(self._files.stat(node), lasting=lasting)
+        result = entry(self._files.stat(node), lasting=self._lasting(parent))
         self._files.refer(node.ino)
         return result
 
-    def _open(self, node: File, flags: int, ctx: RequestContext, *, emptied: bool) -> FileHandleT:
-        self._files.opened(node.ino)
-        return self._handles.add(Handle(node, flags, emptied=emptied, opener=Caller.of(ctx)))
+    def _entry(self, node: Node, parent: int) -> bytes:
+        return protocol.ENTRY_OUT.pack(*self._fields(node, parent))
 
     def _lasting(self, parent: int) -> bool:
         """Tell whether names in the directory `parent` stay what they are by themselves."""
         directory = self._files.node(parent)
         return not (isinstance(directory, Directory) and self._files.is_aside(directory))
 
-    def _places(self, *names: tuple[InodeT, FileNameT]) -> list[tuple[int, bytes]]:
+    def _places(self, *names: tuple[int, bytes]) -> list[tuple[int, bytes]]:
         """Return the names that may change their node when keys are made by `names` aside."""
         places = []
         for parent, name in names:
@@ -62,16 +67,13 @@ class Base(pyfuse3.Operations):
                 places += self._files.path_of(directory, name)
         return places
 
+    def _forget(self, places: list[tuple[int, bytes]]) -> None:
+        """Make the kernel forget `places`: attributes at once, names soon after our answer."""
+        for parent, name in places:
+            self._session.forget_attributes(parent)
+            self._session.forget_name(parent, name)
 
-def invalidate(places: list[tuple[int, bytes]]) -> None:
-    """Make the kernel forget `places`: attributes at once, names after our reply.
-
-    To forget a name takes the lock of its directory, which the call that we
-    are answering may hold; a thread of pyfuse3 waits for it.
-    """
-    for parent, name in places:
-        with suppress(FileNotFoundError):
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(parent), attr_only=True)
-        pyfuse3.invalidate_entry_async(
-            pyfuse3.InodeT(parent), pyfuse3.FileNameT(name), ignore_enoent=True
-        )
+    def _answer_synced(self, header: Header) -> None:
+        """Answer once everything logged so far survives a power cut."""
+        unique = header.unique
+        self._syncer.when_synced(lambda code: self._session.answer(unique, code))

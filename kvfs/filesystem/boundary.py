@@ -1,17 +1,10 @@
-"""The one place where errors of kvfs become errnos of FUSE.
-
-Any exception but `FUSEError` would end the mount.
-"""
+"""The one place where errors of kvfs become errnos of FUSE."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import logging
 import os
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-import pyfuse3
 
 from kvfs.errors import (
     CorruptionError,
@@ -22,15 +15,16 @@ from kvfs.errors import (
     RecordTooLargeError,
     StoreFailedError,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+from kvfs.fuse import protocol
 
 _log = logging.getLogger(__name__)
 _EXPECTED = (PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+_NAMES = {
+    value: name.lower()
+    for name, value in vars(protocol).items()
+    if name.isupper() and isinstance(value, int) and "_" not in name
+}
 
 
 class _Once:
@@ -48,29 +42,18 @@ class _Once:
 _once = _Once()
 
 
-def boundary(
-    method: Callable[_P, Coroutine[Any, Any, _T]],
-) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Make the FUSE call `method` raise nothing but `FUSEError`."""
-
-    @functools.wraps(method)
-    async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-        try:
-            return await method(*args, **kwargs)
-        except pyfuse3.FUSEError:
-            raise
-        except OSError as error:
-            if not isinstance(error, _EXPECTED):
-                _report(method.__name__, error)
-            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
-        except MemoryError:
-            _once.error(f"{method.__name__}: {os.strerror(errno.ENOMEM)}")
-            raise pyfuse3.FUSEError(errno.ENOMEM) from None
-        except Exception:  # noqa: BLE001 - this is the boundary
-            _log.exception("%s failed unexpectedly", method.__name__)
-            raise pyfuse3.FUSEError(errno.EIO) from None
-
-    return call
+def errno_of(opcode: int, error: Exception) -> int:
+    """Return the errno that says `error`, and log it if it is no common refusal."""
+    call = _NAMES.get(opcode, str(opcode))
+    if isinstance(error, OSError):
+        if not isinstance(error, _EXPECTED):
+            _report(call, error)
+        return error.errno or errno.EIO
+    if isinstance(error, MemoryError):
+        _once.error(f"{call}: {os.strerror(errno.ENOMEM)}")
+        return errno.ENOMEM
+    _log.error("%s failed unexpectedly", call, exc_info=error)
+    return errno.EIO
 
 
 def _report(call: str, error: OSError) -> None:

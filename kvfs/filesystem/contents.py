@@ -1,124 +1,162 @@
-"""The FUSE calls on open files."""
+"""The FUSE requests on open files."""
 
 from __future__ import annotations
 
+import errno
 import os
-from contextlib import suppress
+import stat
 from typing import TYPE_CHECKING
 
-import pyfuse3
-import trio
-
-from kvfs.errors import KvfsError
-from kvfs.filesystem.base import Base, invalidate
-from kvfs.filesystem.boundary import boundary
-from kvfs.filesystem.privileges import Caller, unprivileged
+from kvfs.errors import KvfsError, PosixError
+from kvfs.filesystem.base import Base
+from kvfs.filesystem.handles import Handle
+from kvfs.filesystem.privileges import ROOT, Caller, unprivileged
+from kvfs.fuse import protocol
 
 if TYPE_CHECKING:
-    from pyfuse3 import FileHandleT, FileInfo, FlagT, InodeT, RequestContext
-
+    from kvfs.fuse import Header, Reply
     from kvfs.table import File
 
 _UNNOTICED = os.O_NOATIME | os.O_WRONLY
+_SET_ID = stat.S_ISUID | stat.S_ISGID
+_WRITE_START = protocol.WRITE_IN.size
 
 
 class Contents(Base):
     """Files, open to be read and written."""
 
-    @boundary
-    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+    def open(self, header: Header, body: memoryview) -> Reply:
         """Open a file; O_TRUNC arrives here, and the kernel leaves all that it does to us."""
-        node = self._files.file(inode)
+        flags, _ = protocol.OPEN_IN.unpack_from(body)
+        node = self._files.file(header.nodeid)
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
-            self._drop_privileges(node, Caller.of(ctx))
+            self._drop_privileges(node, Caller.of(header))
             self._content.truncate(node, 0)
+        fh, answers = self._open(node, flags, header, emptied=emptied)
         # A first read is to reach us, so that its time is noted.
         unread = self._atime and not flags & _UNNOTICED and self._files.access_times.is_due(node)
-        fh = self._open(node, flags, ctx, emptied=emptied)
-        return pyfuse3.FileInfo(fh=fh, keep_cache=not unread)
+        if not unread:
+            answers |= protocol.FOPEN_KEEP_CACHE
+        return protocol.OPEN_OUT.pack(fh, answers, 0)
 
-    @boundary
-    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+    def _open(self, node: File, flags: int, header: Header, *, emptied: bool) -> tuple[int, int]:
+        """Return a new handle of `node`, and what the kernel is told of it.
+
+        Who only writes needs no page cache, and what is appended is logged at
+        once: then there is nothing left to do at a close. Through a descriptor
+        that can also read, a mapping may bring bytes until then.
+        """
+        handle = Handle(node, flags, emptied=emptied, opener=Caller.of(header))
+        self._files.opened(node.ino)
+        answers = 0
+        access = flags & os.O_ACCMODE
+        if access == os.O_WRONLY and self._session.direct_io:
+            answers |= protocol.FOPEN_DIRECT_IO
+            handle.direct = True
+        appends = access == os.O_WRONLY and flags & os.O_APPEND and not self._always
+        if (access == os.O_RDONLY or appends) and not emptied:
+            answers |= protocol.FOPEN_NOFLUSH
+            handle.at_once = True
+        return self._handles.add(handle), answers
+
+    def read(self, header: Header, body: memoryview) -> Reply:
         """Read from a file."""
-        handle = self._handles[fh]
-        data = self._content.read(handle.node, off, size)
-        if handle.noticed:
-            self._note_access(handle.node)
+        fh, offset, size, _, flags = protocol.READ_IN.unpack_from(body)
+        node = self._handles[fh].node
+        data = self._content.read(node, offset, size)
+        if not flags & os.O_NOATIME:
+            self._note_access(node)
         return data
 
-    @boundary
-    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+    def lseek(self, header: Header, body: memoryview) -> Reply:
+        """Find data, or a hole; the kernel knows the other positions itself."""
+        fh, offset, whence = protocol.LSEEK_IN.unpack_from(body)
+        node = self._handles[fh].node
+        if offset < 0 or offset >= self._content.size(node):
+            raise PosixError(errno.ENXIO)
+        if whence == os.SEEK_HOLE:
+            found: int | None = self._content.next_hole(node, offset)
+        else:
+            found = self._content.next_data(node, offset)
+        if found is None:
+            raise PosixError(errno.ENXIO)
+        return protocol.LSEEK_OUT.pack(found)
+
+    def write(self, header: Header, body: memoryview) -> Reply:
         """Write to a file.
 
         The offset is the kernel's also with O_APPEND: it holds the lock of the
         inode and knows its true size, and it alone tells an append from the
         writeback of a mapping.
         """
+        fh, offset, size, flags, _ = protocol.WRITE_IN.unpack_from(body)
         handle = self._handles[fh]
-        self._content.write(handle.node, off, buf)
-        handle.written = True
-        return len(buf)
+        node = handle.node
+        if handle.direct and (node.mode & _SET_ID or node.xattrs):
+            # Where a write passes the page cache, the kernel leaves this to us, and says who may.
+            keeps = not flags & protocol.WRITE_KILL_SUIDGID
+            self._drop_privileges(node, ROOT if keeps else Caller.of(header))
+        self._content.write(node, offset, body[_WRITE_START : _WRITE_START + size])
+        if handle.at_once:
+            self._content.commit(node)
+        else:
+            handle.written = True
+        return protocol.WRITE_OUT.pack(size, 0)
 
-    @boundary
-    async def flush(self, fh: FileHandleT) -> None:
+    def flush(self, header: Header, body: memoryview) -> Reply:
         """Log what was written; comes at each close of a descriptor of the file.
 
         A shell that redirects duplicates the descriptor and closes one of the
         two before anything is written: then there is nothing to log yet.
         """
-        handle = self._handles[fh]
+        handle = self._handles[protocol.HANDLE_IN.unpack_from(body)[0]]
         if not (handle.writable or handle.emptied):
-            return
+            return b""
         pending = self._content.pending(handle.node)
         # What a mapping has changed comes through any handle of the file.
         if not handle.changed and (pending is None or pending.replaced):
-            return
+            return b""
         if handle.emptied and not handle.written and self._handles.opener_has_it(handle):
-            return
+            return b""
         self._content.commit(handle.node)
         handle.logged()
-        if self._always:
-            await self._syncer.sync()
+        if not self._always:
+            return b""
+        self._answer_synced(header)
+        return None
 
-    @boundary
-    async def release(self, fh: FileHandleT) -> None:
+    def release(self, header: Header, body: memoryview) -> Reply:
         """Close a file for good."""
-        handle = self._handles.close(fh)
+        handle = self._handles.close(protocol.HANDLE_IN.unpack_from(body)[0])
         node = handle.node
         try:
             if handle.changed:
                 self._content.commit(node)
-                if self._always:
-                    await self._syncer.sync()
         except KvfsError:
             # Nobody hears of it, so nobody must find later what was refused.
-            places = self._files.give_up(node)
-            invalidate(places)
-            await trio.to_thread.run_sync(_forget_pages, node.ino)
+            self._forget(self._files.give_up(node))
+            self._session.forget_pages(node.ino)
             raise
         finally:
             self._files.closed(node.ino)
+        if not (self._always and handle.changed):
+            return b""
+        self._answer_synced(header)
+        return None
 
-    @boundary
-    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's
+    def fsync(self, header: Header, body: memoryview) -> Reply:
         """Bring a file to stable storage."""
-        self._content.commit(self._handles[fh].node)
-        await self._syncer.sync()
+        self._content.commit(self._handles[protocol.HANDLE_IN.unpack_from(body)[0]].node)
+        self._answer_synced(header)
+        return None
 
     def _drop_privileges(self, node: File, caller: Caller) -> None:
         """Take what a file may not keep when `caller` changes its content.
 
-        The kernel does it itself before a write or a truncate, but not for
+        The kernel does it itself before most writes and a truncate, but not for
         O_TRUNC, and not all of it.
         """
-        if self._files.drop_privileges(
-            node, unprivileged(node.mode, node.gid, caller, changed=True)
-        ):
-            pyfuse3.invalidate_inode(pyfuse3.InodeT(node.ino), attr_only=True)
-
-
-def _forget_pages(ino: int) -> None:
-    """Make the kernel forget what it knows of the node `ino`; may wait for its readers."""
-    with suppress(FileNotFoundError):
-        pyfuse3.invalidate_inode(pyfuse3.InodeT(ino))
+        mode = unprivileged(node.mode, node.gid, caller, changed=True)
+        if self._files.drop_privileges(node, mode):
+            self._session.forget_attributes(node.ino)

@@ -1,66 +1,94 @@
-"""The FUSE calls that list directories."""
+"""The FUSE requests that list directories."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
-from kvfs.filesystem.attributes import entry
+from kvfs.filesystem.attributes import listed, named
 from kvfs.filesystem.base import Base
-from kvfs.filesystem.boundary import boundary
 from kvfs.filesystem.handles import Listing
+from kvfs.fuse import protocol
 
 if TYPE_CHECKING:
-    from pyfuse3 import FileHandleT, InodeT, ReaddirToken, RequestContext
+    from collections.abc import Iterator
 
+    from kvfs.fuse import Header, Reply
     from kvfs.table import Node
 
 
 class Directories(Base):
     """Directories, open to be listed."""
 
-    @boundary
-    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        """Open a directory for listing."""
+    def opendir(self, header: Header, body: memoryview) -> Reply:
+        """Open a directory for listing; the kernel keeps the list until a name in it changes."""
+        directory = self._files.directory(header.nodeid)
         fh = self._next_listing
         self._next_listing += 1
-        self._listings[fh] = Listing(self._files.directory(inode))
-        self._files.refer(inode)
-        return pyfuse3.FileHandleT(fh)
+        self._listings[fh] = Listing(directory)
+        self._files.refer(directory.ino)
+        answers = 0
+        if self._lasting(directory.ino):
+            answers = protocol.FOPEN_CACHE_DIR
+            # A first read is to reach us, so that its time is noted.
+            if not (self._atime and self._files.access_times.is_due(directory)):
+                answers |= protocol.FOPEN_KEEP_CACHE
+        return protocol.OPEN_OUT.pack(fh, answers, 0)
 
-    @boundary
-    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        """List a directory from the position `start_id` of its snapshot on."""
+    def readdir(self, header: Header, body: memoryview) -> Reply:
+        """List names from a position of the snapshot on."""
+        fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
+        parts = []
+        for node, name, position in self._from(fh, start):
+            part = named(node.ino, node.mode, name, position)
+            size -= len(part)
+            if size < 0:
+                break
+            parts.append(part)
+        return b"".join(parts)
+
+    def readdirplus(self, header: Header, body: memoryview) -> Reply:
+        """List names and attributes from a position of the snapshot on."""
+        fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
+        lasting = self._lasting(header.nodeid)
+        parts = []
+        for node, name, position in self._from(fh, start):
+            part = listed(self._files.stat(node), name, position, lasting=lasting)
+            size -= len(part)
+            if size < 0:
+                break
+            parts.append(part)
+            if name not in (b".", b".."):
+                self._files.refer(node.ino)
+        return b"".join(parts)
+
+    def _from(self, fh: int, start: int) -> Iterator[tuple[Node, bytes, int]]:
+        """Yield node, name and position behind of what is still there, from `start` on."""
         listing = self._listings[fh]
         directory = listing.directory
-        if start_id == 0 or not listing.names:
+        if start == 0 or not listing.names:
             listing.take(self._files)
             self._note_access(directory)
-        lasting = self._lasting(directory.ino)
-        for position in range(start_id, len(listing.names)):
-            name = listing.names[position]
+        lookup, ino, names = self._files.lookup, directory.ino, listing.names
+        for position in range(start, len(names)):
+            name = names[position]
             if name == b".":
                 node: Node | None = directory
             elif name == b"..":
                 node = self._files.parent(directory)
             else:
-                node = self._files.lookup(directory.ino, name)
-            if node is None:
-                continue
-            attributes = entry(self._files.stat(node), lasting=lasting)
-            if not pyfuse3.readdir_reply(token, pyfuse3.FileNameT(name), attributes, position + 1):
-                break
-            if name not in (b".", b".."):
-                self._files.refer(node.ino)
+                node = lookup(ino, name)
+            if node is not None:
+                yield node, name, position + 1
 
-    @boundary
-    async def releasedir(self, fh: FileHandleT) -> None:
+    def releasedir(self, header: Header, body: memoryview) -> Reply:
         """Close a directory."""
+        (fh,) = protocol.HANDLE_IN.unpack_from(body)
         self._files.forget(self._listings.pop(fh).directory.ino)
+        return b""
 
-    @boundary
-    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:  # noqa: FBT001 - pyfuse3's
+    def fsyncdir(self, header: Header, body: memoryview) -> Reply:
         """Bring the names of a directory to stable storage, also those of open files."""
+        (fh,) = protocol.HANDLE_IN.unpack_from(body)
         self._content.commit_names(self._listings[fh].directory.ino)
-        await self._syncer.sync()
+        self._answer_synced(header)
+        return None

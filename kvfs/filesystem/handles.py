@@ -6,8 +6,6 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
 if TYPE_CHECKING:
     from kvfs.filesystem.privileges import Caller
     from kvfs.store import Files
@@ -20,20 +18,29 @@ _LOOKED_AT = 64  # descriptors at each end of a process's
 class Handle:
     """One open(2) of a file.
 
-    `opener` is who opened it, `writable` whether it may write
-    through it, `noticed` whether reading it is to be noticed. `emptied` says that this open made
-    the file, or cut it to nothing, and `written` that something was written
-    through it, both since the file was last logged for it.
+    `opener` is who opened it, `writable` whether it may write through it.
+    `direct` says that what is written through it passes the page cache,
+    `at_once` that it is logged before it is acknowledged. `emptied` says that
+    this open made the file, or cut it to nothing, and `written` that something
+    was written through it, both since the file was last logged for it.
     """
 
-    __slots__ = ("emptied", "node", "noticed", "opener", "writable", "written")
+    __slots__ = (
+        "at_once",
+        "direct",
+        "emptied",
+        "node",
+        "opener",
+        "writable",
+        "written",
+    )
 
     def __init__(self, node: File, flags: int, *, emptied: bool, opener: Caller) -> None:
         """Make a handle, opened with `flags`, that nothing has been written through."""
         self.node = node
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
-        self.noticed = not flags & os.O_NOATIME
         self.opener = opener
+        self.direct = self.at_once = False
         self.emptied = emptied
         self.written = False
 
@@ -55,12 +62,12 @@ class Handles:
         self._handles: dict[int, Handle] = {}
         self._next = 1
 
-    def add(self, handle: Handle) -> pyfuse3.FileHandleT:
+    def add(self, handle: Handle) -> int:
         """Keep `handle` and return its number."""
         number = self._next
         self._next += 1
         self._handles[number] = handle
-        return pyfuse3.FileHandleT(number)
+        return number
 
     def __getitem__(self, number: int) -> Handle:
         """Return the handle `number`."""

@@ -1,117 +1,125 @@
-"""The FUSE calls that show and set attributes."""
+"""The FUSE requests that show and set attributes."""
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
-from kvfs.errors import KvfsError
-from kvfs.filesystem.attributes import entry
+from kvfs.errors import KvfsError, PosixError
+from kvfs.filesystem.attributes import attributes
 from kvfs.filesystem.base import Base
-from kvfs.filesystem.boundary import boundary
 from kvfs.filesystem.privileges import Caller, unprivileged
+from kvfs.fuse import protocol
 from kvfs.records import NO_ATTRS, Attrs
 from kvfs.table import File
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyfuse3 import (
-        EntryAttributes,
-        FileHandleT,
-        InodeT,
-        RequestContext,
-        SetattrFields,
-        StatvfsData,
-        XAttrNameT,
-    )
+    from kvfs.fuse import Header, Reply
 
 _PERMISSIONS = 0o7777
+_SECOND = 1_000_000_000
+_ANY_EXECUTE = 0o111
 
 
 class Metadata(Base):
     """Modes, owners, times, sizes, extended attributes, and the disk below."""
 
-    @boundary
-    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+    def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of a node."""
-        return entry(self._files.stat(self._files.node(inode)))
+        return attributes(self._files.stat(self._files.node(header.nodeid)))
 
-    @boundary
-    async def setattr(
-        self,
-        inode: InodeT,
-        attr: EntryAttributes,
-        fields: SetattrFields,
-        fh: FileHandleT | None,
-        ctx: RequestContext,
-    ) -> EntryAttributes:
+    def setattr(self, header: Header, body: memoryview) -> Reply:
         """Set the flagged attributes."""
-        node = self._files.node(inode)
+        valid, fh, size, *times, mode, uid, gid = protocol.SETATTR_IN.unpack_from(body)
+        atime, mtime, _, atime_rest, mtime_rest, _ = times
+        node = self._files.node(header.nodeid)
         attrs = Attrs(
-            mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
-            uid=attr.st_uid if fields.update_uid else None,
-            gid=attr.st_gid if fields.update_gid else None,
-            atime=attr.st_atime_ns if fields.update_atime else None,
-            mtime=attr.st_mtime_ns if fields.update_mtime else None,
+            mode=mode & _PERMISSIONS if valid & protocol.FATTR_MODE else None,
+            uid=uid if valid & protocol.FATTR_UID else None,
+            gid=gid if valid & protocol.FATTR_GID else None,
+            atime=atime * _SECOND + atime_rest if valid & protocol.FATTR_ATIME else None,
+            mtime=mtime * _SECOND + mtime_rest if valid & protocol.FATTR_MTIME else None,
         )
-        # With no field at all it is chown(-1, -1), which is a change all the same, or comes
-        # before a write that is to take a set-group-id bit.
-        changed = fields.update_uid or fields.update_gid or fields.update_size or attrs == NO_ATTRS
-        if isinstance(node, File) and (changed or fields.update_mode):
-            mode = node.mode if attrs.mode is None else attrs.mode
-            left = unprivileged(mode, node.gid, Caller.of(ctx), changed=changed)
-            if left != mode:
-                attrs = attrs._replace(mode=left & _PERMISSIONS)
-        if fields.update_size:
-            self._truncate(self._files.file(inode), attr.st_size, fh)
-        if attrs != NO_ATTRS or not fields.update_size:
+        resized = bool(valid & protocol.FATTR_SIZE)
+        if isinstance(node, File):
+            attrs = self._unprivileged(node, attrs, Caller.of(header), resized=resized)
+        if resized:
+            handle = fh if valid & protocol.FATTR_FH else None
+            self._truncate(self._files.file(node.ino), size, handle)
+        if attrs != NO_ATTRS or not resized:
             self._files.setattr(node, attrs)
-        return entry(self._files.stat(node))
+        return attributes(self._files.stat(node))
 
-    @boundary
-    async def setxattr(
-        self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext
-    ) -> None:
+    def setxattr(self, header: Header, body: memoryview) -> Reply:
         """Set an extended attribute."""
-        self._files.setxattr(self._files.node(inode), name, value)
+        size, flags = protocol.SETXATTR_IN.unpack_from(body)
+        name, _, rest = body[protocol.SETXATTR_IN.size :].tobytes().partition(b"\0")
+        self._files.setxattr(self._files.node(header.nodeid), name, rest[:size], flags)
+        return b""
 
-    @boundary
-    async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
+    def getxattr(self, header: Header, body: memoryview) -> Reply:
         """Return an extended attribute."""
-        return self._files.getxattr(self._files.node(inode), name)
+        (size,) = protocol.GETXATTR_IN.unpack_from(body)
+        name = body[protocol.GETXATTR_IN.size : -1].tobytes()
+        return _sized(self._files.getxattr(self._files.node(header.nodeid), name), size)
 
-    @boundary
-    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
+    def listxattr(self, header: Header, body: memoryview) -> Reply:
         """Return the names of the extended attributes; those of root only to root."""
-        names = self._files.node(inode).xattrs or ()
-        return [
-            pyfuse3.XAttrNameT(name)
-            for name in names
-            if ctx.uid == 0 or not name.startswith(b"trusted.")
+        (size,) = protocol.GETXATTR_IN.unpack_from(body)
+        names = self._files.node(header.nodeid).xattrs or ()
+        shown = [
+            name + b"\0" for name in names if header.uid == 0 or not name.startswith(b"trusted.")
         ]
+        return _sized(b"".join(shown), size)
 
-    @boundary
-    async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
+    def removexattr(self, header: Header, body: memoryview) -> Reply:
         """Remove an extended attribute."""
-        self._files.removexattr(self._files.node(inode), name)
+        self._files.removexattr(self._files.node(header.nodeid), body[:-1].tobytes())
+        return b""
 
-    @boundary
-    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+    def access(self, header: Header, body: memoryview) -> Reply:
+        """Tell root what it may do; others are not let in where the kernel asks for this.
+
+        Root may do everything but execute a file that nobody may execute.
+        """
+        (mask,) = protocol.ACCESS_IN.unpack_from(body)
+        mode = self._files.node(header.nodeid).mode
+        if mask & os.X_OK and stat.S_ISREG(mode) and not mode & _ANY_EXECUTE:
+            raise PosixError(errno.EACCES)
+        return b""
+
+    def statfs(self, header: Header, body: memoryview) -> Reply:
         """Return the figures of the disk below."""
         below, nodes = self._files.statvfs()
-        result = pyfuse3.StatvfsData()
-        for name in ("f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_ffree"):
-            setattr(result, name, getattr(below, name))
-        result.f_favail = below.f_favail
-        result.f_files = below.f_ffree + nodes
-        result.f_namemax = 255
-        return result
+        return protocol.STATFS_OUT.pack(
+            below.f_blocks,
+            below.f_bfree,
+            below.f_bavail,
+            below.f_ffree + nodes,
+            below.f_ffree,
+            below.f_bsize,
+            255,
+            below.f_frsize,
+        )
 
-    def _truncate(self, file: File, size: int, fh: FileHandleT | None) -> None:
+    def _unprivileged(self, file: File, attrs: Attrs, caller: Caller, *, resized: bool) -> Attrs:
+        """Return `attrs` without what `file` may not keep.
+
+        With no field at all it is chown(-1, -1), which is a change all the same, or comes
+        before a write that is to take a set-group-id bit.
+        """
+        changed = resized or attrs == NO_ATTRS or (attrs.uid, attrs.gid) != (None, None)
+        if not changed and attrs.mode is None:
+            return attrs
+        mode = file.mode if attrs.mode is None else attrs.mode
+        left = unprivileged(mode, file.gid, caller, changed=changed)
+        return attrs if left == mode else attrs._replace(mode=left & _PERMISSIONS)
+
+    def _truncate(self, file: File, size: int, fh: int | None) -> None:
         self._content.truncate(file, size)
-        if fh is not None:
+        if fh is not None and not self._handles[fh].at_once:
             self._handles[fh].written = True
             return
         try:
@@ -119,3 +127,12 @@ class Metadata(Base):
         except KvfsError:
             self._files.give_up(file)
             raise
+
+
+def _sized(value: bytes, size: int) -> bytes:
+    """Return `value`, or how long it is if the caller has no room and only asks that."""
+    if size == 0:
+        return protocol.GETXATTR_OUT.pack(len(value))
+    if len(value) > size:
+        raise PosixError(errno.ERANGE)
+    return value

@@ -1,4 +1,4 @@
-"""The FUSE calls that look for names, and make, remove and move them."""
+"""The FUSE requests that look for names, and make, remove and move them."""
 
 from __future__ import annotations
 
@@ -6,140 +6,132 @@ import errno
 import stat
 from typing import TYPE_CHECKING
 
-import pyfuse3
-
+from kvfs.errors import PosixError
 from kvfs.filesystem.attributes import missing
-from kvfs.filesystem.base import Base, invalidate
-from kvfs.filesystem.boundary import boundary
+from kvfs.filesystem.contents import Contents
+from kvfs.fuse import protocol
 from kvfs.store.files import Owner
 from kvfs.table import Symlink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pyfuse3 import EntryAttributes, FileInfo, FileNameT, FlagT, InodeT, ModeT, RequestContext
+    from kvfs.fuse import Header, Reply
 
 _PERMISSIONS = 0o7777
 
 
-class Names(Base):
+class Names(Contents):
     """Names and links."""
 
-    @boundary
-    async def lookup(
-        self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
-    ) -> EntryAttributes:
+    def lookup(self, header: Header, body: memoryview) -> Reply:
         """Find a name; "." of any node is the node, for open_by_handle_at(2)."""
-        files = self._files
+        files, parent = self._files, header.nodeid
+        name = body[:-1].tobytes()
         if name == b".":
-            return self._entry(files.node(parent_inode), lasting=True)
+            return self._entry(files.node(parent), parent)
         if name == b"..":
-            return self._entry(files.parent(files.directory(parent_inode)), lasting=True)
-        lasting = self._lasting(parent_inode)
-        node = files.lookup(parent_inode, name)
-        return missing(lasting=lasting) if node is None else self._entry(node, lasting=lasting)
+            return self._entry(files.parent(files.directory(parent)), parent)
+        node = files.lookup(parent, name)
+        if node is None:
+            return missing(lasting=self._lasting(parent))
+        return self._entry(node, parent)
 
-    @boundary
-    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        """Take back references."""
-        for ino, count in inode_list:
-            self._files.forget(ino, count)
+    def forget(self, header: Header, body: memoryview) -> Reply:
+        """Take back references to one node."""
+        self._files.forget(header.nodeid, protocol.FORGET_IN.unpack_from(body)[0])
+        return None
 
-    @boundary
-    async def create(
-        self,
-        parent_inode: InodeT,
-        name: FileNameT,
-        mode: ModeT,
-        flags: FlagT,
-        ctx: RequestContext,
-    ) -> tuple[FileInfo, EntryAttributes]:
+    def batch_forget(self, header: Header, body: memoryview) -> Reply:
+        """Take back references to many nodes."""
+        (count,) = protocol.BATCH_FORGET_IN.unpack_from(body)
+        start, size = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
+        pairs = body[start : start + count * size]
+        for ino, references in protocol.FORGET_ONE.iter_unpack(pairs):
+            self._files.forget(ino, references)
+        return None
+
+    def create(self, header: Header, body: memoryview) -> Reply:
         """Make a file and open it."""
-        places = self._places((parent_inode, name))
-        node = self._files.create(parent_inode, name, _owner(ctx, mode))
-        fh = self._open(node, flags, ctx, emptied=True)
-        invalidate(places)
-        return pyfuse3.FileInfo(fh=fh), self._entry(node, lasting=self._lasting(parent_inode))
+        flags, mode, _, _ = protocol.CREATE_IN.unpack_from(body)
+        name = body[protocol.CREATE_IN.size : -1].tobytes()
+        parent = header.nodeid
+        places = self._places((parent, name))
+        node = self._files.create(parent, name, _owner(header, mode))
+        fh, answers = self._open(node, flags, header, emptied=True)
+        self._forget(places)
+        return protocol.CREATE_OUT.pack(*self._fields(node, parent), fh, answers, 0)
 
-    @boundary
-    async def mknod(
-        self,
-        parent_inode: InodeT,
-        name: FileNameT,
-        mode: ModeT,
-        rdev: int,
-        ctx: RequestContext,
-    ) -> EntryAttributes:
+    def mknod(self, header: Header, body: memoryview) -> Reply:
         """Make a FIFO, socket, device, or a file that nobody opens."""
-        places = self._places((parent_inode, name))
-        kind = stat.S_IFMT(mode)
-        node = self._files.mknod(parent_inode, name, _owner(ctx, mode), kind, rdev)
-        invalidate(places)
-        return self._entry(node, lasting=self._lasting(parent_inode))
+        mode, rdev, _, _ = protocol.MKNOD_IN.unpack_from(body)
+        name = body[protocol.MKNOD_IN.size : -1].tobytes()
+        places = self._places((header.nodeid, name))
+        owner = _owner(header, mode)
+        node = self._files.mknod(header.nodeid, name, owner, stat.S_IFMT(mode), rdev)
+        self._forget(places)
+        return self._entry(node, header.nodeid)
 
-    @boundary
-    async def mkdir(
-        self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext
-    ) -> EntryAttributes:
+    def mkdir(self, header: Header, body: memoryview) -> Reply:
         """Make a directory."""
-        node = self._files.mkdir(parent_inode, name, _owner(ctx, mode))
-        return self._entry(node, lasting=self._lasting(parent_inode))
+        mode, _ = protocol.MKDIR_IN.unpack_from(body)
+        name = body[protocol.MKDIR_IN.size : -1].tobytes()
+        node = self._files.mkdir(header.nodeid, name, _owner(header, mode))
+        return self._entry(node, header.nodeid)
 
-    @boundary
-    async def symlink(
-        self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
-    ) -> EntryAttributes:
+    def symlink(self, header: Header, body: memoryview) -> Reply:
         """Make a symbolic link."""
-        places = self._places((parent_inode, name))
-        node = self._files.symlink(parent_inode, name, target, _owner(ctx, 0))
-        invalidate(places)
-        return self._entry(node, lasting=self._lasting(parent_inode))
+        name, target, _ = body.tobytes().split(b"\0")
+        places = self._places((header.nodeid, name))
+        node = self._files.symlink(header.nodeid, name, target, _owner(header, 0))
+        self._forget(places)
+        return self._entry(node, header.nodeid)
 
-    @boundary
-    async def link(
-        self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
-    ) -> EntryAttributes:
+    def link(self, header: Header, body: memoryview) -> Reply:
         """Give a node another name."""
-        places = self._places((new_parent_inode, new_name))
-        node = self._files.node(inode)
-        self._files.link(node, new_parent_inode, new_name)
-        invalidate(places)
-        return self._entry(node, lasting=self._lasting(new_parent_inode))
+        (ino,) = protocol.LINK_IN.unpack_from(body)
+        name = body[protocol.LINK_IN.size : -1].tobytes()
+        places = self._places((header.nodeid, name))
+        node = self._files.node(ino)
+        self._files.link(node, header.nodeid, name)
+        self._forget(places)
+        return self._entry(node, header.nodeid)
 
-    @boundary
-    async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+    def unlink(self, header: Header, body: memoryview) -> Reply:
         """Remove a name."""
-        self._files.unlink(parent_inode, name)
+        self._files.unlink(header.nodeid, body[:-1].tobytes())
+        return b""
 
-    @boundary
-    async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
+    def rmdir(self, header: Header, body: memoryview) -> Reply:
         """Remove an empty directory."""
-        self._files.rmdir(parent_inode, name)
+        self._files.rmdir(header.nodeid, body[:-1].tobytes())
+        return b""
 
-    @boundary
-    async def rename(
-        self,
-        parent_inode_old: InodeT,
-        name_old: FileNameT,
-        parent_inode_new: InodeT,
-        name_new: FileNameT,
-        flags: FlagT,
-        ctx: RequestContext,
-    ) -> None:
+    def rename(self, header: Header, body: memoryview) -> Reply:
         """Move a name."""
-        places = self._places((parent_inode_new, name_new))
-        self._files.rename((parent_inode_old, name_old), (parent_inode_new, name_new), flags)
-        invalidate(places)
+        (target,) = protocol.RENAME_IN.unpack_from(body)
+        return self._rename(header.nodeid, target, body[protocol.RENAME_IN.size :], 0)
 
-    @boundary
-    async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
+    def rename2(self, header: Header, body: memoryview) -> Reply:
+        """Move a name, as the flags of renameat2(2) say."""
+        target, flags = protocol.RENAME2_IN.unpack_from(body)
+        return self._rename(header.nodeid, target, body[protocol.RENAME2_IN.size :], flags)
+
+    def readlink(self, header: Header, body: memoryview) -> Reply:
         """Return the target of a symbolic link."""
-        node = self._files.node(inode)
+        node = self._files.node(header.nodeid)
         if not isinstance(node, Symlink):
-            raise pyfuse3.FUSEError(errno.EINVAL)
-        self._note_access(node)
-        return pyfuse3.FileNameT(node.target)
+            raise PosixError(errno.EINVAL)
+        if self._note_access(node):
+            # The kernel keeps the target, and thinks of the time only where it does not.
+            self._session.forget_attributes(node.ino)
+        return node.target
+
+    def _rename(self, parent: int, target: int, names: memoryview, flags: int) -> Reply:
+        old, new, _ = names.tobytes().split(b"\0")
+        places = self._places((target, new))
+        self._files.rename((parent, old), (target, new), flags)
+        self._forget(places)
+        return b""
 
 
-def _owner(ctx: RequestContext, mode: int) -> Owner:
-    return Owner(ctx.uid, ctx.gid, mode & _PERMISSIONS)
+def _owner(header: Header, mode: int) -> Owner:
+    return Owner(header.uid, header.gid, mode & _PERMISSIONS)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-import pyfuse3
+if TYPE_CHECKING:
+    from kvfs.fuse import Header
 
 
 class Caller(NamedTuple):
@@ -17,17 +18,25 @@ class Caller(NamedTuple):
     pid: int
 
     @classmethod
-    def of(cls, ctx: pyfuse3.RequestContext) -> Self:
-        """Return who makes the call `ctx`."""
-        return cls(ctx.uid, ctx.gid, ctx.pid)
+    def of(cls, header: Header) -> Self:
+        """Return who makes the call `header`."""
+        return cls(header.uid, header.gid, header.pid)
 
     def is_in_group(self, gid: int) -> bool:
         """Tell whether the process has the group `gid`, as far as /proc tells."""
-        if gid == self.gid:
-            return True
-        with suppress(OSError):
-            return gid in pyfuse3.get_sup_groups(self.pid)
-        return False
+        return gid == self.gid or gid in _groups(self.pid)
+
+
+ROOT = Caller(0, 0, 0)
+"""Stands for whoever may keep set-id bits."""
+
+
+def _groups(pid: int) -> list[int]:
+    with suppress(OSError), open(f"/proc/{pid}/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Groups:"):
+                return [int(word) for word in line.split()[1:]]
+    return []
 
 
 def unprivileged(mode: int, gid: int, caller: Caller, *, changed: bool) -> int:

@@ -27,6 +27,8 @@ from kvfs.table.content import Extent, within
 from kvfs.table.table import DEFAULT_MODE, MAX_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kvfs.store.core import Core
     from kvfs.table import File
 
@@ -119,6 +121,27 @@ class Content:
             raise CorruptionError(message)
         return part
 
+    def next_data(self, node: File, offset: int) -> int | None:
+        """Return where data is found from `offset` on, or None if there are only holes."""
+        starts = [max(low, offset) for low, high in self._data(node, offset) if high > offset]
+        return min(starts, default=None)
+
+    def next_hole(self, node: File, offset: int) -> int:
+        """Return where the first hole from `offset` on is; the end of the file is one."""
+        for low, high in sorted(self._data(node, offset)):
+            if low <= offset < high:
+                offset = high
+        return min(offset, self.size(node))
+
+    def _data(self, node: File, offset: int) -> Iterator[tuple[int, int]]:
+        """Yield where data begins and ends, as far as it ends behind `offset`; these may overlap."""
+        pending = self._pending.get(node.ino)
+        if pending and pending.buffer:
+            yield pending.start, pending.end
+        if not (pending and pending.replaced):
+            for extent in within(node.extents, offset, node.length):
+                yield extent.start, extent.end
+
     # -- changing --------------------------------------------------------------
 
     def created(self, node: File, born: int) -> None:
@@ -140,7 +163,7 @@ class Content:
                 self._pending[node.ino] = kept
             raise
 
-    def write(self, node: File, offset: int, data: bytes) -> None:
+    def write(self, node: File, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset`; it is logged at the next `commit`, or before.
 
         Raises `PosixError` EFBIG beyond the largest offset, `RecordTooLargeError`
@@ -167,7 +190,7 @@ class Content:
         pending.touched = now
         pending.explicit.discard("mtime")
 
-    def _put(self, pending: Pending, offset: int, data: bytes) -> None:
+    def _put(self, pending: Pending, offset: int, data: bytes | memoryview) -> None:
         """Put `data` into the buffer, if the file still fits into a record then."""
         core, node = self._core, pending.node
         worst = 3 * max(offset + len(data), len(pending.buffer)) + MAX_OVERHEAD
@@ -280,7 +303,9 @@ class Content:
 
     # -- logging -----------------------------------------------------------------
 
-    def _extend_run(self, pending: Pending, offset: int, data: bytes, now: int) -> None:
+    def _extend_run(
+        self, pending: Pending, offset: int, data: bytes | memoryview, now: int
+    ) -> None:
         """Add to the run, logging what is complete: the run before, or whole records.
 
         What cannot be logged is not added, so that a refused write leaves nothing.

@@ -2,8 +2,7 @@
 
 Works on nodes and names and raises `PosixError` where POSIX says so. Every
 change is one record; what a file that is being written must keep from the log
-is `Content`'s business. Callers hold the lock of the store, or are the only
-thread that uses it, as the mount is.
+is `Content`'s business. Callers hold the lock of the store.
 """
 
 from __future__ import annotations

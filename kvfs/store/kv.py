@@ -28,6 +28,7 @@ from kvfs.table import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from kvfs.config import Config
 
@@ -192,6 +193,11 @@ class Store:
     def config(self) -> Config:
         """What the store is: its format, segment size and id."""
         return self._core.config
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """What keeps the threads apart that use the store; for those who use `files`."""
+        return self._core.lock
 
     def sync(self) -> None:
         """Return once everything put or deleted so far survives a power cut.

@@ -7,6 +7,7 @@ to one that has no name any more stays out of the log.
 from __future__ import annotations
 
 import errno
+import os
 import stat
 from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +20,6 @@ from kvfs.table import Directory, File, Node, Special
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
 if TYPE_CHECKING:
-    import os
-
     from kvfs.store.content import Content
     from kvfs.store.core import Core
 
@@ -246,14 +245,21 @@ class Nodes:
             self.removexattr(node, _CAPABILITY)
         return privileged
 
-    def setxattr(self, node: Node, name: bytes, value: bytes) -> None:
+    def setxattr(self, node: Node, name: bytes, value: bytes, flags: int = 0) -> None:
         """Set an extended attribute; those of the system, such as ACLs, are not supported.
 
-        Raises `PosixError` EOPNOTSUPP or EINVAL for its name, E2BIG for a value over 64 KiB, or ENOSPC
-        where listxattr(2) could not return all names any more. One that has the
-        value already stays as it is, ctime included, as on ext4.
+        `flags` are those of setxattr(2). Raises `PosixError` EOPNOTSUPP or
+        EINVAL for its name, E2BIG for a value over 64 KiB, EEXIST or ENODATA as
+        the flags say, or ENOSPC where listxattr(2) could not return all names
+        any more. One that has the value already stays as it is, ctime included,
+        as on ext4.
         """
         _check_namespace(name)
+        there = name in (node.xattrs or ())
+        if there and flags & os.XATTR_CREATE:
+            raise PosixError(errno.EEXIST)
+        if not there and flags & os.XATTR_REPLACE:
+            raise PosixError(errno.ENODATA)
         if len(value) > _MAX_XATTR:
             raise PosixError(errno.E2BIG)
         if (node.xattrs or {}).get(name) == value:

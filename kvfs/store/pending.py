@@ -55,7 +55,7 @@ class Pending:
         """Tell whether a replaced file stays small with `length` bytes at `offset`."""
         return offset + length <= SMALL and offset <= len(self.buffer) + HOLE
 
-    def put(self, offset: int, data: bytes) -> None:
+    def put(self, offset: int, data: bytes | memoryview) -> None:
         """Put `data` at `offset` of a replaced file."""
         buffer = self.buffer
         if offset > len(buffer):

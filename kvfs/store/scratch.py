@@ -41,7 +41,7 @@ class Scratch:
         with _refusals():
             return self._disk.read(self._fds[node.ino], extent.length, _place(extent))
 
-    def write(self, node: File, offset: int, data: bytes | bytearray) -> None:
+    def write(self, node: File, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Put `data` at `offset` of the nameless file `node`. Raises `NoSpaceError` or `KvfsError`."""
         with _refusals():
             self._write(node, offset, data)
@@ -67,7 +67,7 @@ class Scratch:
                 self._disk.close(fd)
         self._fds.clear()
 
-    def _write(self, node: File, offset: int, data: bytes | bytearray) -> None:
+    def _write(self, node: File, offset: int, data: bytes | bytearray | memoryview) -> None:
         fd = self._fds.get(node.ino)
         if fd is None:
             fd = self._fds[node.ino] = self._disk.open_scratch(self._directory)
@@ -81,7 +81,9 @@ class Scratch:
         self._append(fd, node, start, data[start - offset :])
         node.length = max(node.length, end)
 
-    def _append(self, fd: int, node: File, start: int, data: bytes | bytearray) -> None:
+    def _append(
+        self, fd: int, node: File, start: int, data: bytes | bytearray | memoryview
+    ) -> None:
         if data:
             end = self._disk.size(fd)
             self._disk.write(fd, bytes(data), end)

@@ -42,8 +42,9 @@ XATTRS = st.sampled_from(
 )
 CAPABILITY = b"\1\0\0\2" + b"\x20" + bytes(15)  # CAP_NET_RAW as setcap(8) writes it
 XATTR_VALUES = st.sampled_from([b"", b"1", b"x" * 20, CAPABILITY])
-# Both at once is left out: pyfuse3 looks at these flags itself, and then at one only.
-XATTR_FLAGS = st.sampled_from([0, 0, os.XATTR_CREATE, os.XATTR_REPLACE])
+XATTR_FLAGS = st.sampled_from(
+    [0, 0, os.XATTR_CREATE, os.XATTR_REPLACE, os.XATTR_CREATE | os.XATTR_REPLACE]
+)
 DEVICES = st.sampled_from([os.makedev(1, 3), os.makedev(240, 7), 0])
 KINDS = st.sampled_from([stat.S_IFREG, stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK])
 

@@ -331,3 +331,26 @@ def test_threads_of_one_process_share_the_mount(mounted):
     subprocess.run([sys.executable, "-c", program], cwd=mounted.path, check=True, timeout=60)
     mounted.remount()
     assert len(os.listdir(mounted.path)) == 8 * 30
+
+
+def test_data_and_holes_are_found(mounted):
+    path = mounted.path / "sparse"
+    with open(path, "wb") as file:
+        file.write(b"x" * 10)
+        file.seek(2 * 2**20)
+        file.write(b"y" * 10)
+        file.truncate(4 * 2**20)
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        start, end = 2 * 2**20, 4 * 2**20
+        assert os.lseek(fd, 0, os.SEEK_DATA) == 0
+        assert os.lseek(fd, 0, os.SEEK_HOLE) == 10
+        assert os.lseek(fd, 10, os.SEEK_DATA) == start
+        assert os.lseek(fd, start + 3, os.SEEK_DATA) == start + 3
+        assert os.lseek(fd, start + 3, os.SEEK_HOLE) == start + 10
+        assert os.lseek(fd, start + 10, os.SEEK_HOLE) == start + 10
+        for offset, whence in ((start + 10, os.SEEK_DATA), (end, os.SEEK_HOLE)):
+            with pytest.raises(OSError, match="No such device or address"):
+                os.lseek(fd, offset, whence)
+    finally:
+        os.close(fd)

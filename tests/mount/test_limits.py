@@ -5,6 +5,7 @@ without a remount, and nothing that was acknowledged is lost.
 """
 
 import errno
+import itertools
 import os
 import re
 import resource
@@ -30,12 +31,11 @@ def limit(daemon, what, amount):
             resource.prlimit(daemon.pid, what, (soft, hard))
 
 
-def descriptors(daemon):
-    """Return the limit under which the daemon keeps what it has open and opens no more."""
+def descriptors(daemon, spare=0):
+    """Return the limit under which the daemon keeps what it has open and opens `spare` more."""
     taken = {int(number) for number in os.listdir(f"/proc/{daemon.pid}/fd")}
-    limit = max(taken) + 1
-    assert taken == set(range(limit)), "a free number is below the limit"
-    return limit
+    free = (number for number in itertools.count() if number not in taken)
+    return next(itertools.islice(free, spare, None))
 
 
 def address_space(daemon):
@@ -125,7 +125,7 @@ def talking(mounted):
 @pytest.mark.parametrize("spare", range(3))
 def test_rolls_without_descriptors(small, spare):
     put(small)(0)
-    with limit(small.daemon, resource.RLIMIT_NOFILE, descriptors(small.daemon) + spare):
+    with limit(small.daemon, resource.RLIMIT_NOFILE, descriptors(small.daemon, spare)):
         attempts = Attempts().run(put(small), range(1, 60))
         assert set(attempts.refused) == {"EMFILE"}
         assert (small.path / "f0").read_bytes() == content(0)
@@ -166,7 +166,7 @@ def test_cold_reads_of_many_segments_without_descriptors(small):
         put(small)(number)
     small.remount()
     read = lambda number: (small.path / f"f{number}").read_bytes()  # noqa: E731
-    with limit(small.daemon, resource.RLIMIT_NOFILE, descriptors(small.daemon) + 3):
+    with limit(small.daemon, resource.RLIMIT_NOFILE, descriptors(small.daemon, 3)):
         attempts = Attempts().run(read, [*numbers, *numbers])
         assert set(attempts.refused) <= {"EMFILE"}
         assert attempts.done, "not even what is open can be read"
@@ -182,7 +182,7 @@ def test_nameless_files_without_descriptors(large, opened):
         os.fsync(fd)
         os.unlink(large.path / f"n{number}")
     append = lambda number: os.pwrite(fds[number], b"more", 1500)  # noqa: E731
-    with limit(large.daemon, resource.RLIMIT_NOFILE, descriptors(large.daemon) + 4):
+    with limit(large.daemon, resource.RLIMIT_NOFILE, descriptors(large.daemon, 4)):
         attempts = Attempts().run(append, range(30))
         for number in attempts.done:
             assert os.pread(fds[number], 2000, 0) == content(number) + b"more"

@@ -1,29 +1,42 @@
+import errno
+import queue
 import threading
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
 
 import pytest
-import trio
-import trio.testing
 
-from kvfs.errors import StoreFailedError
+from kvfs.errors import KvfsError, StoreFailedError
 from kvfs.filesystem import Syncer
+
+LONG = 1000.0  # seconds: never in a test
+PATIENCE = 20.0
 
 
 class SlowStore:
     """A store whose sync waits to be let through, and counts its calls."""
 
     def __init__(self):
+        self.lock = nullcontext()
         self.position = 0
         self.synced = 0
         self.calls = 0
         self.failed = False
         self.started = threading.Event()
         self.gate = threading.Event()
+        self.ticks = queue.SimpleQueue()
+        content = SimpleNamespace(commit_runs=lambda: self.tick("runs"))
+        times = SimpleNamespace(commit=lambda _most: self.tick("times"))
+        self.files = SimpleNamespace(content=content, access_times=times)
+
+    def tick(self, what):
+        self.ticks.put(what)
 
     def sync_log(self):
         self.calls += 1
         target = self.position
         self.started.set()
-        assert self.gate.wait(10)
+        assert self.gate.wait(PATIENCE)
         self.check_healthy()
         self.synced = target
 
@@ -32,67 +45,96 @@ class SlowStore:
             raise StoreFailedError("it failed")
 
 
-async def _start(store, count, outcomes):
-    """Start `count` syncs of `store`, and let them through once all of them wait."""
-    syncer = Syncer(store)
-
-    async def one():
-        try:
-            await syncer.sync()
-            outcomes.append("synced")
-        except StoreFailedError:
-            outcomes.append("failed")
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(count):
-            nursery.start_soon(one)
-        await trio.testing.wait_all_tasks_blocked()
+@contextmanager
+def syncing(store, interval=LONG):
+    syncer = Syncer(store, interval)
+    syncer.start()
+    try:
+        yield syncer
+    finally:
         store.gate.set()
+        syncer.stop()
 
 
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_all_who_wait_share_one_sync(count):
-    store, outcomes = SlowStore(), []
+    store, codes = SlowStore(), []
+    syncer = Syncer(store, LONG)
     store.position = 5
-    trio.run(_start, store, count, outcomes)
-    assert outcomes == ["synced"] * count
+    for _ in range(count):
+        syncer.when_synced(codes.append)
+    store.gate.set()
+    syncer.start()
+    syncer.stop()
+    assert codes == [0] * count
     assert store.calls == 1
 
 
 def test_what_is_logged_during_a_sync_waits_for_the_next():
     store, order = SlowStore(), []
-
-    async def main():
-        syncer = Syncer(store)
-
-        async def one(name):
-            await syncer.sync()
-            order.append((name, store.synced))
-
-        async with trio.open_nursery() as nursery:
-            store.position = 1
-            nursery.start_soon(one, "early")
-            await trio.to_thread.run_sync(store.started.wait)
-            store.position = 2
-            nursery.start_soon(one, "late")
-            await trio.testing.wait_all_tasks_blocked()
-            store.gate.set()
-
-    trio.run(main)
+    with syncing(store) as syncer:
+        store.position = 1
+        syncer.when_synced(lambda _code: order.append(("early", store.synced)))
+        assert store.started.wait(PATIENCE)
+        store.position = 2
+        syncer.when_synced(lambda _code: order.append(("late", store.synced)))
     assert order == [("early", 1), ("late", 2)]
     assert store.calls == 2
 
 
-def test_a_failed_sync_fails_all_who_wait():
-    store, outcomes = SlowStore(), []
+def test_a_failed_sync_fails_all_who_wait_and_those_who_come_later(caplog):
+    store, codes = SlowStore(), []
     store.position, store.failed = 1, True
-    trio.run(_start, store, 4, outcomes)
-    assert outcomes == ["failed"] * 4
+    store.gate.set()
+    with syncing(store) as syncer:
+        for _ in range(4):
+            syncer.when_synced(codes.append)
+        done = threading.Event()
+        syncer.when_synced(lambda _code: done.set())
+        assert done.wait(PATIENCE)
+        syncer.when_synced(codes.append)
+    assert codes == [errno.EIO] * 5
     assert store.synced == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "background sync stopped: it failed"
+    ]
 
 
 def test_nothing_new_needs_no_sync():
-    store, outcomes = SlowStore(), []
-    trio.run(_start, store, 2, outcomes)
-    assert outcomes == ["synced"] * 2
+    store, codes = SlowStore(), []
+    with syncing(store) as syncer:
+        syncer.when_synced(codes.append)
+        syncer.when_synced(codes.append)
+    assert codes == [0, 0]
     assert store.calls == 0
+
+
+def test_every_interval_what_waits_is_logged_and_synced():
+    store = SlowStore()
+    store.position = 1
+    store.gate.set()
+    with syncing(store, 0.001):
+        assert [store.ticks.get(timeout=PATIENCE) for _ in range(4)] == ["runs", "times"] * 2
+    assert store.synced == 1
+
+
+def test_what_is_refused_for_want_of_room_stops_nothing():
+    store = SlowStore()
+    refusals = iter([KvfsError("full", errno.ENOSPC)])
+
+    def tick(what):
+        for refusal in refusals:
+            raise refusal
+        store.ticks.put(what)
+
+    store.tick = tick
+    with syncing(store, 0.001):
+        assert store.ticks.get(timeout=PATIENCE) == "runs"
+
+
+def test_an_end_tells_those_who_wait():
+    store, codes = SlowStore(), []
+    store.position = 1
+    with syncing(store) as syncer:
+        syncer.when_synced(codes.append)
+    assert codes == [0]

@@ -1,0 +1,10 @@
+"""The kernel's FUSE protocol: a mount, its requests and its replies.
+
+Knows nothing of stores. Why kvfs speaks the protocol itself is told, with what
+was measured, in docs/decisions/004-fuse-protocol.md.
+"""
+
+from kvfs.fuse.connection import Connection
+from kvfs.fuse.session import Handler, Header, Reply, Session
+
+__all__ = ["Connection", "Handler", "Header", "Reply", "Session"]
