@@ -41,8 +41,9 @@ class Base:
         """Let the call that is to be interrupted come to its end: it takes no long time."""
         return None
 
-    def _note_access(self, node: Node) -> bool:
-        return self._atime and self._files.access_times.note(node)
+    def _note_access(self, node: Node) -> None:
+        if self._atime:
+            self._files.access_times.note(node)
 
     def _fields(self, node: Node, parent: int) -> Attr:
         """Return the entry of `node`, counting the reference that the kernel now has."""

@@ -120,9 +120,7 @@ class Names(Contents):
         node = self._files.node(header.nodeid)
         if not isinstance(node, Symlink):
             raise PosixError(errno.EINVAL)
-        if self._note_access(node):
-            # The kernel keeps the target, and thinks of the time only where it does not.
-            self._session.forget_attributes(node.ino)
+        self._note_access(node)
         return node.target
 
     def _rename(self, parent: int, target: int, names: memoryview, flags: int) -> Reply:

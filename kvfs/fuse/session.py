@@ -52,7 +52,6 @@ _WANTED = (
     | protocol.PARALLEL_DIROPS
     | protocol.ABORT_ERROR
     | protocol.MAX_PAGES
-    | protocol.CACHE_SYMLINKS
     | protocol.INIT_EXT
     | protocol.DIRECT_IO_ALLOW_MMAP
 )

@@ -49,19 +49,18 @@ class AccessTimes:
             return False
         return self._core.writable
 
-    def note(self, node: Node) -> bool:
-        """Note that `node` has just been read; tell whether that changed its access time."""
+    def note(self, node: Node) -> None:
+        """Note that `node` has just been read."""
         if not self.is_due(node):
-            return False
+            return
         core = self._core
         now = core.now()
         if node.nlink == 0:
             set_attrs(node, _access(b"", node, now, now))
-            return True
+            return
         core.table.apply(_access(core.table.key_of(node), node, now, now), None)
         if core.log.codec.keeps_time:
             self._noted[node.ino] = node
-        return True
 
     def commit(self, most: int | None = None) -> None:
         """Log access times that are not logged yet, all or up to `most`.
