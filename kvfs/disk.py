@@ -69,7 +69,7 @@ class Disk:
             done += len(data)
         return b"".join(parts)
 
-    def write(self, fd: int, data: bytes, offset: int) -> None:
+    def write(self, fd: int, data: bytes | bytearray, offset: int) -> None:
         """Write all of `data` at `offset`."""
         written = os.pwrite(fd, data, offset)
         if written < len(data):

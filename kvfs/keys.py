@@ -29,6 +29,7 @@ KEYS = b"keys"
 _COMPONENT = rb"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}"
 _LEGAL = re.compile(rb"(?!\.kvfs(?:/|\Z))" + _COMPONENT + rb"(?:/" + _COMPONENT + rb")*")
 
+_DOT = ord(".")
 _PIECE = MAX_NAME - 1
 _EMPTY = b"="
 _ESCAPED = frozenset(b"/%=+\x7f") | frozenset(range(32))
@@ -50,6 +51,11 @@ def check(key: bytes) -> bytes:
 def split(key: bytes) -> list[bytes] | None:
     """Return the components of the path of `key`, or None if it is no legal path."""
     return key.split(b"/") if _LEGAL.fullmatch(key) else None
+
+
+def is_plain(key: bytes) -> bool:
+    """Tell, soon, whether `key` is a legal path of one component; of some that are it does not."""
+    return b"/" not in key and 0 < len(key) <= MAX_NAME and key[0] != _DOT and b"\0" not in key
 
 
 def encode(key: bytes) -> list[bytes]:

@@ -16,7 +16,7 @@ import errno
 import os
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvfs.codec import BadRecordError, Place
 from kvfs.errors import (
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from kvfs.disk import Disk
     from kvfs.records import Record
 
+_new: Any = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 _OPEN_FILES = 32
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
@@ -71,6 +73,7 @@ class Log:
         self.synced = 0
         self.end = LogEnd(0, 0, 0)
         self.lost = 0
+        self._limit = config.max_segment_size
         self.max_record = config.max_segment_size - self.codec.header_size
 
     def replay(self) -> Iterator[tuple[Record, Location]]:
@@ -108,25 +111,46 @@ class Log:
         the next `sync`. Raises `RecordTooLargeError` or `NoSpaceError` with
         nothing written, `StoreFailedError` if the disk fails.
         """
-        self.check_writable()
+        if self._failure:
+            self.check_writable()
         last = len(records) - 1
-        encode = self.codec.encode
-        encoded = [encode(rec, more=atomic and i < last) for i, rec in enumerate(records)]
-        for raw, record in zip(encoded, records, strict=True):
-            check_length(record, len(raw), self.max_record)
-        self._finish_restoring()
+        encode, room = self.codec.encode, self.max_record
+        encoded = []
+        for index, record in enumerate(records):
+            raw = encode(record, more=atomic and index < last)
+            if len(raw) > room:
+                check_length(record, len(raw), room)
+            encoded.append(raw)
+        if self._unrestored:
+            self._finish_restoring()
         mark = self._end()
         try:
             if self._marked_clean:
                 self._disk.unlink(self._paths.clean)
                 self._marked_clean = False
             return self._write(encoded)
-        except OSError as error:
-            self._take_back(mark, error)
+        except (OSError, MemoryError) as error:
+            self._refuse(mark, error)
             raise
-        except MemoryError:
-            self._take_back(mark, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+
+    def append_one(self, record: Record) -> Location:
+        """Append one record and return its place; `append`, where all is as it mostly is."""
+        active = self._active
+        if active is None or self._failure or self._unrestored or self._marked_clean:
+            return self.append((record,))[0]
+        number, offset = active.number, active.size
+        raw = self.codec.encode_at(record, number, offset, active.synced)
+        if offset + len(raw) > self._limit:
+            return self.append((record,))[0]
+        try:
+            self._disk.write(active.fd, raw, offset)
+        except (OSError, MemoryError) as error:
+            self._refuse((number, offset, self.sequence), error)
             raise
+        active.size = offset + len(raw)
+        self.sequence += 1
+        location: Location = _new(Location, (number, offset, len(raw)))
+        return location
 
     def read(self, location: Location) -> Record:
         """Return the record at `location`, verified.
@@ -199,14 +223,13 @@ class Log:
     def _write(self, encoded: list[bytes]) -> list[Location]:
         """Write the records, rolling to a new segment where one does not fit."""
         locations: list[Location] = []
-        run: list[bytes] = []
+        run: list[bytes | bytearray] = []
         length = 0
-        limit = self._config.max_segment_size
         for raw in encoded:
-            if self._active is None or self._active.size + length + len(raw) > limit:
+            if self._active is None or self._active.size + length + len(raw) > self._limit:
                 self._flush_run(run, length)
                 run, length = [], 0
-                if self._active is None or self._active.size + len(raw) > limit:
+                if self._active is None or self._active.size + len(raw) > self._limit:
                     self._roll()
             active = self._active
             assert active is not None
@@ -217,7 +240,7 @@ class Log:
         self._flush_run(run, length)
         return locations
 
-    def _flush_run(self, run: list[bytes], length: int) -> None:
+    def _flush_run(self, run: list[bytes | bytearray], length: int) -> None:
         if length and self._active:
             self._active.append(run[0] if len(run) == 1 else b"".join(run))
             self.sequence += len(run)
@@ -241,6 +264,12 @@ class Log:
     def _end(self) -> tuple[int, int, int]:
         active = self._active
         return (active.number, active.size, self.sequence) if active else (0, 0, self.sequence)
+
+    def _refuse(self, mark: tuple[int, int, int], error: OSError | MemoryError) -> None:
+        """Take back what was written behind `mark`, and raise why."""
+        if isinstance(error, MemoryError):
+            error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+        self._take_back(mark, error)
 
     def _take_back(self, mark: tuple[int, int, int], error: OSError) -> None:
         """Cut the log back to `mark` after a refused write, and say why as `error`."""

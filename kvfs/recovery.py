@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.codec import BadRecordError
 from kvfs.errors import CorruptionError
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+_new: Any = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 _SECTOR = 512  # bytes that a disk writes whole
 _ZEROS = 16  # so many of them are no accident
 
@@ -124,7 +126,7 @@ class Replay:
                     if hole is not None and offset + length > hole:
                         raise BadRecordError(offset, "there are zeros in the line")
                     sequence += 1
-                    batch.append((record, Location(number, offset, length)))
+                    batch.append((record, _new(Location, (number, offset, length))))
                     if not more:
                         self.end = LogEnd(number, offset + length, sequence)
                         yield from batch

@@ -101,7 +101,7 @@ class Segment:
             raise
         return segment
 
-    def append(self, data: bytes) -> int:
+    def append(self, data: bytes | bytearray) -> int:
         """Write `data` at the end and return the offset where it starts."""
         offset = self.size
         if data:

@@ -89,8 +89,11 @@ class Codec(Protocol):
     def encode(self, record: Record, *, more: bool = False) -> bytes:
         """Return the bytes of `record` but for its place; `more` ties it to the next one."""
 
-    def seal(self, raw: bytes, place: Place) -> bytes:
+    def seal(self, raw: bytes, place: Place) -> bytes | bytearray:
         """Return what `encode` gave, made to verify at `place` and nowhere else."""
+
+    def encode_at(self, record: Record, number: int, offset: int, synced: int) -> bytes | bytearray:
+        """Return `record` encoded and sealed for the place that the three others are."""
 
     def decode(self, raw: bytes, number: int, offset: int) -> Record:
         """Return the one record that `raw` is, verified for its place.

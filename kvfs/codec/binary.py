@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from crc32c import crc32c
 
-from kvfs.codec.base import CHUNK, BadRecordError, Scanned, Seeming, SegmentHeader
+from kvfs.codec.base import CHUNK, BadRecordError, Place, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_CODE, BY_TYPE, Kind, Layout
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put
@@ -20,7 +20,6 @@ from kvfs.records import NO_ATTRS, Attrs, Put
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kvfs.codec.base import Place
     from kvfs.records import Record
 
 MAGIC = b"kvfs seg"
@@ -31,15 +30,20 @@ MAX_BODY = CHUNK + 2 * MAX_KEY + 256
 
 _SEGMENT = struct.Struct("<8sI16sQQ16xI")  # magic, version, store id, number, first, CRC
 _RECORD = struct.Struct("<IIIBBHq")  # CRC, synced, body length, mark, type, flags, time
+_KEYED = struct.Struct("<IIIBBHqH")  # the same, and the length of the key, which begins each body
 _SUMMED = 4  # the CRC covers a record from here on
-_PLACED = 8  # what the place decides ends here
 _MARK_AT = 12
 _SPREAD = 0x9E3779B1  # 2**32 divided by the golden ratio, as in Fibonacci hashing
 _MASK = 0xFFFFFFFF
+_PLAIN = struct.Struct("<IIBBHqH")  # the same, behind the CRC
+_PLACE = struct.Struct("<II")
+_CRC = struct.Struct("<I")
 _U16 = struct.Struct("<H")
 _U64 = struct.Struct("<Q")
 assert (_SEGMENT.size, _RECORD.size) == (64, 24)
 
+_new: Any = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 _MAX_MODE = 0o7777
 _MAX_INO = 2**63 - 1
 _MORE = 0x01
@@ -109,26 +113,40 @@ class BinaryCodec:
         body = b"".join(parts)
         return _RECORD.pack(0, 0, len(body), MARK, layout.code, flags, record.time) + body
 
-    def seal(self, raw: bytes, place: Place) -> bytes:
+    def seal(self, raw: bytes, place: Place) -> bytearray:
         """Set what the place decides: the synced offset, and the checksum masked with the place."""
-        synced = place.synced.to_bytes(4, "little")
-        crc = crc32c(raw[_PLACED:], crc32c(synced)) ^ self._mask(place.number, place.offset)
-        return b"".join((crc.to_bytes(4, "little"), synced, raw[_PLACED:]))
+        number, offset, synced = place
+        sealed = bytearray(raw)
+        _PLACE.pack_into(sealed, 0, 0, synced)
+        crc = crc32c(memoryview(sealed)[_SUMMED:]) ^ self._mask(number, offset)
+        _CRC.pack_into(sealed, 0, crc)
+        return sealed
+
+    def encode_at(self, record: Record, number: int, offset: int, synced: int) -> bytes | bytearray:
+        """Return `record` encoded and sealed; a plain put in one go."""
+        if type(record) is not Put or record.attrs is not NO_ATTRS:
+            return self.seal(self.encode(record), Place(number, offset, synced))
+        key, data, _, time = record
+        size = len(key)
+        rest = _PLAIN.pack(synced, 2 + size + len(data), MARK, _PUT_CODE, 0, time, size)
+        crc = crc32c(data, crc32c(key, crc32c(rest))) ^ self._mask(number, offset)
+        return b"".join((_CRC.pack(crc), rest, key, data))
 
     def decode(self, raw: bytes, number: int, offset: int) -> Record:
         """Return the record that `raw` is, and nothing but it."""
-        scanned = self._record_at(raw, 0, self._mask(number, offset))
-        if scanned.length != len(raw):
+        record, _, length, _, _ = self._record_at(raw, 0, self._mask(number, offset))
+        if length != len(raw):
             raise BadRecordError(0, "the record has another length")
-        return scanned.record
+        return record
 
     def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Yield the records from `offset` on."""
         end = len(data)
+        record_at, base = self._record_at, self._mask(number, 0)
         while offset < end:
-            scanned = self._record_at(data, offset, self._mask(number, offset))
+            scanned = record_at(data, offset, (base + offset * _SPREAD) & _MASK)
             yield scanned
-            offset += scanned.length
+            offset += scanned[2]
 
     def resync(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
         """Try every place that holds the mark where a record header has it."""
@@ -173,9 +191,9 @@ class BinaryCodec:
 
     def _record_at(self, data: bytes, offset: int, mask: int) -> Scanned:
         body = offset + _RECORD.size
-        if body > len(data):
+        if body + _U16.size > len(data):
             raise BadRecordError(offset, "the record header is cut short")
-        crc, synced, length, byte, code, flags, time = _RECORD.unpack_from(data, offset)
+        crc, synced, length, byte, code, flags, time, size = _KEYED.unpack_from(data, offset)
         if byte != MARK or code not in _known or length > MAX_BODY or flags & ~_known[code]:
             raise BadRecordError(offset, "this is no record header")
         end = body + length
@@ -183,18 +201,19 @@ class BinaryCodec:
             raise BadRecordError(offset, "the record is cut short")
         if crc32c(data[offset + _SUMMED : end]) ^ mask != crc:
             raise BadRecordError(offset, "the checksum does not match")
-        try:
-            if code == _PUT_CODE and not flags & _ATTRS:
-                (size,) = _U16.unpack_from(data, body)
-                start = body + 2 + size
-                if start > end:
-                    raise BadRecordError(offset, "a field is cut short")
-                record: Record = Put(data[body + 2 : start], data[start:end], NO_ATTRS, time)
-            else:
+        start = body + _U16.size + size
+        if start > end:
+            raise BadRecordError(offset, "a field is cut short")
+        if code == _PUT_CODE and not flags & _ATTRS:
+            key = data[body + _U16.size : start]
+            record: Record = _new(Put, (key, data[start:end], NO_ATTRS, time))
+        else:
+            try:
                 record = _unpack(BY_CODE[code], data[body:end], flags, time)
-        except (struct.error, BadRecordError):
-            raise BadRecordError(offset, "the fields do not fill the record") from None
-        return Scanned(record, offset, end - offset, bool(flags & _MORE), synced)
+            except (struct.error, BadRecordError):
+                raise BadRecordError(offset, "the fields do not fill the record") from None
+        scanned: Scanned = _new(Scanned, (record, offset, end - offset, flags & _MORE != 0, synced))
+        return scanned
 
 
 def _unpack(layout: Layout, body: bytes, flags: int, time: int) -> Record:

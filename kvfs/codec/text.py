@@ -83,6 +83,10 @@ class TextCodec:
         """Return the line as it is: it may stand anywhere."""
         return raw
 
+    def encode_at(self, record: Record, number: int, offset: int, synced: int) -> bytes:
+        """Return the line of `record`, which may stand anywhere."""
+        return self.encode(record)
+
     def decode(self, raw: bytes, number: int, offset: int) -> Record:
         """Return the record of the line `raw`."""
         if raw.count(b"\n") != 1 or not raw.endswith(b"\n"):

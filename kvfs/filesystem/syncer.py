@@ -79,7 +79,7 @@ class Syncer:
             return None if self._stopping and not waiting else waiting
 
     def _tick(self) -> None:
-        """Log what was added to files, or read.
+        """Log what was added to files, or read; free what the table holds for those of late.
 
         A full disk is no failure: those who write are told, and may make room.
         """
@@ -87,6 +87,7 @@ class Syncer:
             with self._store.lock:
                 self._store.files.content.commit_runs()
                 self._store.files.access_times.commit(_MOST)
+                self._store.files.settle()
         except KvfsError as error:
             self._note(error)
 

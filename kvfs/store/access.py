@@ -34,6 +34,10 @@ class AccessTimes:
         self._content = content
         self._noted: dict[int, Node] = {}
 
+    def has(self, ino: int) -> bool:
+        """Tell whether the node `ino` has an access time that is not logged yet."""
+        return ino in self._noted
+
     def is_due(self, node: Node) -> bool:
         """Tell whether reading `node` now would set its access time.
 

@@ -51,6 +51,10 @@ class Content:
         """Return what of `node` is not logged."""
         return self._pending.get(node.ino)
 
+    def has_pending(self, ino: int) -> bool:
+        """Tell whether something of the file `ino` is not logged."""
+        return ino in self._pending
+
     def size(self, node: File) -> int:
         """Return the size of `node` in bytes, as its users see it."""
         pending = self._pending.get(node.ino)

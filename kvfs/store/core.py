@@ -6,13 +6,15 @@ import os
 import stat
 import threading
 import time
+from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
+from kvfs.codec.base import CHUNK
 from kvfs.errors import ClosedError, CorruptionError, KvfsError, NoSpaceError, ReadOnlyError
 from kvfs.log import Log
-from kvfs.records import Mkdir, Record, Write
+from kvfs.records import Mkdir, Put, Record, Write
 from kvfs.recovery import LogPaths
 from kvfs.segment import misplaced
 from kvfs.store.lock import FILE as LOCK
@@ -55,11 +57,12 @@ class Core:
         )
         self.log = Log(disk, paths, config, writable=writable)
         self.tight = self.log.max_record < _ROOMY  # records may not fit
+        self._whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
         self._flock = Lock(disk, path)
         self.log.on_failure = self._flock.note_failure
         self._last_time = 0
         self._replay_ino = 0
-        self._cache: dict[Location, Record] = {}
+        self._cache: OrderedDict[Location, Record] = OrderedDict()
         self._cached = 0
 
     def open(self, mountpoint: str | None, wait: float) -> None:
@@ -126,8 +129,11 @@ class Core:
 
     def commit(self, *records: Record, atomic: bool = False) -> None:
         """Append `records` to the log and apply them."""
-        locations = self.log.append(records, atomic=atomic)
         try:
+            if len(records) == 1:
+                self.table.apply(records[0], self.log.append_one(records[0]))
+                return
+            locations = self.log.append(records, atomic=atomic)
             for record, location in zip(records, locations, strict=True):
                 self.table.apply(record, location)
         except CorruptionError as error:
@@ -136,10 +142,10 @@ class Core:
 
     def create(
         self, record: Any, *more: Record, value: bytes | None = None, ino: int | None = None
-    ) -> None:
+    ) -> int:
         """Commit `record`, which makes a node, and `more` behind it as one batch.
 
-        A put has its data in `value`, to be cut as needed. `ino` is the number
+        Returns the number of the node. A put has its data in `value`, to be cut as needed. `ino` is the number
         of the node if the table has it already. The number goes into the
         record only where a replay would count to another.
         """
@@ -151,7 +157,9 @@ class Core:
             record = record._replace(attrs=record.attrs._replace(ino=number))
         parts = (record,) if value is None else self.put_parts(record, value)
         self.commit(*parts, *more, atomic=len(parts) + len(more) > 1)
-        self._replay_ino = max(self._replay_ino, number + 1)
+        if number >= self._replay_ino:
+            self._replay_ino = number + 1
+        return number
 
     def move(self, record: Any) -> None:
         """Commit a rename or a link, which make directories on the way to `record.new`.
@@ -178,16 +186,29 @@ class Core:
 
         Raises `CorruptionError`.
         """
-        record = self._cache.pop(location, None)
-        if record is None:
-            record = self.log.read(location)
-            self._cached += location.length
-            while self._cached > _CACHE_BYTES and self._cache:
-                oldest = next(iter(self._cache))
-                del self._cache[oldest]
-                self._cached -= oldest.length
+        record = self._cache.get(location)
+        if record is not None:
+            self._cache.move_to_end(location)
+            return record
+        record = self.log.read(location)
+        self._cached += location.length
+        while self._cached > _CACHE_BYTES and self._cache:
+            oldest, _ = self._cache.popitem(last=False)
+            self._cached -= oldest.length
         self._cache[location] = record
         return record
+
+    def value_at(self, location: Location, size: int) -> bytes:
+        """Return a value of `size` bytes, all of which the put at `location` has.
+
+        Raises `CorruptionError`.
+        """
+        record: Any = self.log.read(location) if size else None
+        data: bytes = record.data if record else b""
+        if len(data) != size:
+            message = f"the record at {location} does not hold the {size} bytes of its value"
+            raise CorruptionError(message)
+        return data
 
     def put_parts(self, record: Any, value: bytes) -> tuple[Record, ...]:
         """Return `record`, a put without data, and what must follow it, for `value`.
@@ -196,8 +217,8 @@ class Core:
         one line or not at all.
         """
         codec = self.log.codec
-        if not codec.atomic:
-            return (record._replace(data=value),)
+        if len(value) <= self._whole or not codec.atomic:
+            return (Put(record.key, value, record.attrs, record.time),)
         first = max(codec.chunk(record, self.log.max_record), 0)
         parts: list[Record] = [record._replace(data=value[:first])]
         parts += self.write_parts(Write(record.key, 0, b"", record.time), first, value[first:])

@@ -19,12 +19,12 @@ from kvfs.errors import (
     in_words,
     not_a_value,
 )
-from kvfs.records import Delete, Put, Rename
+from kvfs.records import NO_ATTRS, Delete, Put, Rename
 from kvfs.store.content import Content
 from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
 from kvfs.store.lock import Lock
-from kvfs.table import File
+from kvfs.table import File, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,6 +38,8 @@ _WAIT = 10.0  # seconds for another process to make the same store
 
 def _bytes(text: bytes | str) -> bytes:
     """Return `text` as bytes. Raises `TypeError` for what is neither text nor bytes."""
+    if type(text) is bytes:
+        return text
     if isinstance(text, str):
         return text.encode()
     if isinstance(text, bytes | bytearray | memoryview):
@@ -73,13 +75,24 @@ class Store:
         core = self._core
         with core.lock:
             core.check(write=True)
-            node = core.table.find(key)
-            if node is None:
-                core.create(Put(key, b"", time=core.now()), value=value)
-            elif isinstance(node, File):
-                self._content.replace(node, value)
+            ino = core.table.number_of(key)
+            nodes = core.table.nodes
+            if ino is None:
+                ino = core.create(Put(key, b"", NO_ATTRS, core.now()), value=value)
+            elif (changed := nodes.ctime_of(ino)) is not None:
+                record = Put(key, b"", NO_ATTRS, max(core.now(), changed))
+                parts = core.put_parts(record, value)
+                core.commit(*parts, atomic=len(parts) > 1)
             else:
-                raise not_a_value(key)
+                self._replace(key, nodes[ino], value)
+                self.files.settle()
+            nodes.keep_value(ino, value)
+
+    def _replace(self, key: bytes, node: Node, value: bytes) -> None:
+        """Set the value of a file that somebody may use."""
+        if not isinstance(node, File):
+            raise not_a_value(key)
+        self._content.replace(node, value)
 
     def get(self, key: bytes | str) -> bytes | None:
         """Return the value of `key`, or None if it has none.
@@ -87,9 +100,22 @@ class Store:
         Raises `CorruptionError` if its stored bytes do not verify.
         """
         key = _bytes(key)
-        with self._core.lock:
-            self._core.check()
-            node = self._core.table.find(key)
+        core = self._core
+        with core.lock:
+            core.check()
+            ino = core.table.number_of(key)
+            if ino is None:
+                return None
+            nodes = core.table.nodes
+            value = nodes.value_of(ino)
+            if value is not None:
+                return value
+            place = nodes.place_of(ino)
+            if place is not None:
+                value = core.value_at(*place)
+                nodes.keep_value(ino, value)
+                return value
+            node = nodes[ino]
             return self._content.value(node) if isinstance(node, File) else None
 
     def chunks(self, key: bytes | str, size: int = 1024 * 1024) -> Iterator[bytes] | None:
@@ -101,7 +127,8 @@ class Store:
         key = _bytes(key)
         with self._core.lock:
             self._core.check()
-            node = self._core.table.find(key)
+            ino = self._core.table.number_of(key)
+            node = None if ino is None else self._core.table.nodes.look(ino)
         return self._pieces(node, size) if isinstance(node, File) else None
 
     def _pieces(self, node: File, size: int) -> Iterator[bytes]:
@@ -124,6 +151,7 @@ class Store:
             if not isinstance(node, File):
                 return False
             self.files.remove(node, Delete(key, time=self._core.now()))
+            self.files.settle()
             return True
 
     def rename(self, old: bytes | str, new: bytes | str) -> bool:
@@ -146,6 +174,7 @@ class Store:
                     self._content.before_unlink(target)
                 core.move(Rename(old, new, time=core.now()))
                 self.files.drain()
+            self.files.settle()
             return True
 
     def keys(self, prefix: bytes | str = b"") -> list[bytes]:
@@ -153,7 +182,7 @@ class Store:
         prefix = _bytes(prefix)
         with self._core.lock:
             self._core.check()
-            return sorted(key for key, _ in self._core.table.items() if key.startswith(prefix))
+            return sorted(key for key in self._core.table.valued() if key.startswith(prefix))
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """Yield every key with its value, sorted by key.

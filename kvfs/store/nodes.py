@@ -191,6 +191,14 @@ class Nodes:
         self.drain()
         return [place]
 
+    def settle(self) -> None:
+        """Bring to rest what has not been used for long; nobody may hold a node that is not open."""
+        self._table.nodes.settle(
+            lambda ino: (
+                ino in self._opens or self.content.has_pending(ino) or self.access_times.has(ino)
+            )
+        )
+
     def drain(self) -> None:
         """Look after the nodes that have just lost their last name."""
         for node in self._table.detached:

@@ -24,23 +24,25 @@ def audit(table: Table) -> Iterator[str]:
         yield from _of_directory(table, directory)
         for ino in directory.entries.values():
             names[ino] += 1
-            node = table.node(ino)
+            node = table.nodes.look(ino)
             if isinstance(node, Directory) and ino not in reached:
                 stack.append(node)
             reached.add(ino)
-    values = sum(names[ino] for ino, node in table.nodes.items() if isinstance(node, File))
+    values = sum(names[ino] for ino in table.nodes if table.nodes.is_file(ino))
     if values != table.values:
         yield f"{values} values are there, {table.values} are counted"
-    for ino, node in table.nodes.items():
+    for ino in table.nodes:
         if ino not in reached:
             yield f"inode {ino} has no way to it from the root"
+        node = table.nodes.look(ino)
+        assert node is not None
         yield from _of_node(node, names[ino])
 
 
 def _of_directory(table: Table, directory: Directory) -> Iterator[str]:
     subdirs = 0
     for name, ino in directory.entries.items():
-        node = table.node(ino)
+        node = table.nodes.look(ino)
         if node is None:
             yield f"directory {directory.ino} names {name!r}, inode {ino}, which is not there"
         elif (directory.ino, name) not in node.names():

@@ -12,10 +12,12 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from kvfs import keys, records
+from kvfs.records import NO_ATTRS
 from kvfs.table.content import Extent, cut, overlay
 from kvfs.table.node import (
     FIRST_INO,
     MAX_INO,
+    ROOT_INO,
     Directory,
     File,
     Node,
@@ -39,6 +41,7 @@ _MAX_RDEV = 2**64 - 1
 _PERMISSIONS = 0o7777
 _SPECIAL = (stat.S_IFIFO, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK)
 DEFAULT_DIRECTORY_MODE = 0o755
+_Making = records.Put | records.Symlink | records.Mknod
 
 
 class Table(Tree):
@@ -47,6 +50,7 @@ class Table(Tree):
     def __init__(self, uid: int, gid: int, created: int) -> None:
         """Make the table of an empty store."""
         super().__init__(uid, gid, created)
+        self._plain = (DEFAULT_MODE, uid, gid)
         self._steps: dict[type, Callable[[Any, Location | None], None]] = {
             records.Put: self._put,
             records.Delete: self._delete,
@@ -65,7 +69,8 @@ class Table(Tree):
     def apply(self, record: Record, location: Location | None) -> None:
         """Bring the state forward by one record that lies at `location`.
 
-        Raises `CorruptionError` if the record does not fit the state.
+        Raises `CorruptionError` if the record does not fit the state, which is
+        then as it was.
         """
         if not 0 <= record.time < MAX_TIME:
             raise inconsistent("a record has an impossible time, of", record.key)
@@ -74,18 +79,59 @@ class Table(Tree):
     # -- values ----------------------------------------------------------------
 
     def _put(self, record: records.Put, location: Location | None) -> None:
-        node = self.find(record.key)
-        if node is None:
-            file = File(self._number(record.key, record.attrs), DEFAULT_MODE, self.uid, self.gid)
-            self._create(file, record.key, record.attrs, record.time)
-        elif isinstance(node, File):
-            file = node
-            _set_times(file, record.attrs, record.time)
-        else:
-            raise inconsistent("there is no value at", record.key)
-        length = len(record.data)
-        file.extents = [Extent(0, length, location, 0)] if location and length else []
-        file.length = length
+        key, data, attrs, time = record
+        size = len(data)
+        parent, name = self.place(key)
+        ino = None if parent is None else parent.entries.get(name)
+        plain = location if attrs is NO_ATTRS else None
+        if ino is None:
+            if (
+                plain is None
+                or parent is not self.root
+                or not self._rest_new(name, time, plain, size)
+            ):
+                self._put_new(record, location, parent, name)
+        elif plain is None or not self.nodes.rest_anew(ino, time, plain, size):
+            node = self.nodes[ino]
+            if not isinstance(node, File):
+                raise inconsistent("there is no value at", key)
+            _set_times(node, attrs, time)
+            _fill(node, location, size)
+
+    def _rest_new(self, name: bytes, time: int, location: Location, size: int) -> bool:
+        """Make a file in the root that has no attributes of its own, at rest; False if it cannot."""
+        ino, root = self.next_ino, self.root
+        if ino >= MAX_INO or not self.nodes.add_resting(
+            ino, self._plain, time, time, ROOT_INO, name, location, size
+        ):
+            return False
+        self.next_ino = ino + 1
+        root.entries[name] = ino
+        self.values += 1
+        root.touch(time)
+        return True
+
+    def _put_new(
+        self, record: records.Put, location: Location | None, above: Directory | None, name: bytes
+    ) -> None:
+        """Make a file. What is in the log, and no more than a value, rests at once."""
+        _, data, attrs, time = record
+        size = len(data)
+        ino, parent, name = self._prepare_new(record, above, name)
+        if (
+            location
+            and attrs is NO_ATTRS
+            and self.nodes.add_resting(
+                ino, self._plain, time, time, parent.ino, name, location, size
+            )
+        ):
+            parent.entries[name] = ino
+            self.values += 1
+            parent.touch(time)
+            return
+        file = File(ino, DEFAULT_MODE, self.uid, self.gid)
+        self._add(file, parent, name, attrs, time)
+        _fill(file, location, size)
 
     def _write(self, record: records.Write, location: Location | None) -> None:
         file = self._file(record.key)
@@ -110,30 +156,32 @@ class Table(Tree):
     # -- names -----------------------------------------------------------------
 
     def _mkdir(self, record: records.Mkdir, _location: Location | None) -> None:
-        if keys.split(record.key) is None:
-            raise inconsistent("no directory can be at", record.key)
-        directory = self.find_directory(record.key)
+        key, attrs, time = record
+        if keys.split(key) is None:
+            raise inconsistent("no directory can be at", key)
+        directory = self.find_directory(key)
         if directory is None:
-            ino = self._number(record.key, record.attrs)
+            ino = self._number(key, attrs, self.missing(key))
             directory = Directory(ino, DEFAULT_DIRECTORY_MODE, self.uid, self.gid)
-            displaced = self.displace(record.key)
-            self._create(directory, record.key, record.attrs, record.time)
+            displaced = self.displace(key)
+            parent, name = self.prepare(key, time)
+            directory.touched = time
+            self._add(directory, parent, name, attrs, time)
             if displaced is not None:
-                self.stand_aside(displaced, record.key)
+                self.stand_aside(displaced, key)
         directory.implicit = False
 
     def _symlink(self, record: records.Symlink, _location: Location | None) -> None:
-        ino = self._number(record.key, record.attrs)
-        node = Symlink(ino, self.uid, self.gid, record.target)
-        self._create(node, record.key, record.attrs, record.time)
+        key, target, attrs, time = record
+        ino, parent, name = self._prepare_new(record, *self.place(key))
+        self._add(Symlink(ino, self.uid, self.gid, target), parent, name, attrs, time)
 
     def _mknod(self, record: records.Mknod, _location: Location | None) -> None:
-        kind = record.mode & ~_PERMISSIONS
-        if kind not in _SPECIAL or record.rdev > _MAX_RDEV:
-            raise inconsistent("a special file has no such type:", record.key)
-        ino = self._number(record.key, record.attrs)
-        node = Special(ino, record.mode, self.uid, self.gid, record.rdev)
-        self._create(node, record.key, record.attrs, record.time)
+        key, mode, rdev, attrs, time = record
+        if mode & ~_PERMISSIONS not in _SPECIAL or rdev > _MAX_RDEV:
+            raise inconsistent("a special file has no such type:", key)
+        ino, parent, name = self._prepare_new(record, *self.place(key))
+        self._add(Special(ino, mode, self.uid, self.gid, rdev), parent, name, attrs, time)
 
     def _delete(self, record: records.Delete, _location: Location | None) -> None:
         if record.directory:
@@ -188,6 +236,8 @@ class Table(Tree):
         target = self._target(record)
         if target is node:
             return
+        if record.directory:
+            self._check_free(target, record.new)
         self.detach(old_parent, old_name)
         if record.directory:
             self._move_directory(node, target, record)
@@ -207,17 +257,21 @@ class Table(Tree):
             return self.find_directory(record.new)
         return self.find(record.new)
 
+    def _check_free(self, target: Node | None, path: bytes) -> None:
+        """Raise if a directory cannot come to `path`, where `target` is the one there is."""
+        if isinstance(target, Directory):
+            if target.entries:
+                raise inconsistent("a directory that is not empty is in the way at", path)
+        elif self.number_of(path) is not None:
+            raise inconsistent("a value is in the way of a directory at", path)
+
     def _move_directory(self, node: Node, target: Node | None, record: records.Rename) -> None:
-        if isinstance(target, Directory) and target.entries:
-            raise inconsistent("a directory that is not empty is in the way at", record.new)
         if target is not None:
             parent, name = self.directory(target.parent), target.name
             target.ctime = max(target.ctime, record.time)
             self.drop(self.detach(parent, name))
         else:
             parent, name = self._prepare_counted(record.new, record.time)
-            if name in parent.entries:
-                raise inconsistent("a value is in the way of a directory at", record.new)
         self.attach(node, parent, name)
         parent.touch(record.time)
 
@@ -275,28 +329,50 @@ class Table(Tree):
 
     # -- helpers -----------------------------------------------------------------
 
-    def _number(self, key: bytes, attrs: Attrs) -> int:
-        missing = self.missing(key)
-        ino = self.number(attrs.ino, missing)
-        if ino in self.nodes or not FIRST_INO <= ino - missing <= ino < MAX_INO:
+    def _number(self, key: bytes, attrs: Attrs, missing: int) -> int:
+        """Take the number of a new node at `key`, and of `missing` directories on the way."""
+        ino = attrs.ino
+        if ino is None:
+            ino = self.next_ino + missing  # and behind all that there are
+            taken = ino >= MAX_INO
+        else:
+            first = ino - missing
+            taken = not FIRST_INO <= first <= ino < MAX_INO or any(
+                number in self.nodes for number in range(first, ino + 1)
+            )
+        if taken:
             raise inconsistent(f"inode number {ino} is no free one, for", key)
+        self.number(ino, missing)
         return ino
+
+    def _prepare_new(
+        self, record: _Making, above: Directory | None, name: bytes
+    ) -> tuple[int, Directory, bytes]:
+        """Make all that is missing for the node of `record`; return its number and its place.
+
+        `above` and `name` are the place of its key so far.
+        """
+        key, attrs = record.key, record.attrs
+        if above is not None and name in above.entries:
+            raise inconsistent("something is in the way at", key)
+        if above is not None and not self.is_aside(above):
+            return self._number(key, attrs, 0), above, name
+        ino = self._number(key, attrs, self.missing(key))
+        return ino, *self.prepare(key, record.time)
 
     def _prepare_counted(self, key: bytes, time: int) -> tuple[Directory, bytes]:
         """Prepare the place of a node that has its number already."""
-        self.number(None, self.missing(key))
-        self.next_ino -= 1
+        missing = self.missing(key)
+        if missing:
+            self.number(self.next_ino + missing, missing)
+            self.next_ino -= 1
         return self.prepare(key, time)
 
-    def _create(self, node: Node, key: bytes, attrs: Attrs, time: int) -> None:
-        parent, name = self.prepare(key, time)
-        if name in parent.entries:
-            raise inconsistent("something is in the way at", key)
+    def _add(self, node: Node, parent: Directory, name: bytes, attrs: Attrs, time: int) -> None:
+        """Put a new node in its place."""
         born = time if attrs.born is None else attrs.born
         node.atime = born
-        if isinstance(node, Directory):
-            node.touched = time
-        self.nodes[node.ino] = node
+        self.nodes.add(node)
         _set_owner_and_mode(node, attrs)
         _set_times(node, attrs, time)
         self.attach(node, parent, name)
@@ -319,6 +395,12 @@ class Table(Tree):
         if node is self.root:
             raise inconsistent("the root cannot be moved:", key)
         return node
+
+
+def _fill(file: File, location: Location | None, size: int) -> None:
+    """Let the value of `file` be the `size` bytes of the put at `location`."""
+    file.extents = [Extent(0, size, location, 0)] if location and size else []
+    file.length = size
 
 
 def set_attrs(node: Node, record: records.Setattr) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kvfs import keys
 from kvfs.errors import PosixError
+from kvfs.table.inodes import Inodes
 from kvfs.table.node import (
     CONTROL_INO,
     FIRST_INO,
@@ -21,7 +22,6 @@ from kvfs.table.node import (
     Directory,
     File,
     Node,
-    inconsistent,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Tree:
         """Make an empty tree whose defaults are owner `uid`:`gid` and time `created`."""
         self.uid = uid
         self.gid = gid
-        self.nodes: dict[int, Node] = {}
+        self.nodes = Inodes()
         self.next_ino = FIRST_INO
         self.detached: list[Node] = []
         self.values = 0
@@ -49,7 +49,7 @@ class Tree:
         for ino in (ROOT_INO, CONTROL_INO, KEYS_INO):
             node = Directory(ino, 0o755, uid, gid)
             node.atime = node.mtime = node.ctime = created
-            self.nodes[ino] = node
+            self.nodes.add(node)
         self.root = self.directory(ROOT_INO)
         self.root.add_name(ROOT_INO, b"")
         self.control = self.directory(CONTROL_INO)
@@ -81,56 +81,58 @@ class Tree:
             return None
         return self.nodes[ino]
 
-    def at_path(self, names: list[bytes]) -> Node | None:
-        """Return the node at the path `names` from the root."""
-        node: Node | None = self.root
+    def directory_at(self, names: list[bytes]) -> Directory | None:
+        """Return the directory at the path `names` from the root, if there is one."""
+        directory: Directory | None = self.root
         for name in names:
-            if not isinstance(node, Directory):
+            if directory is None:
                 return None
-            ino = node.entries.get(name)
-            node = None if ino is None else self.nodes[ino]
-        return node
+            directory = self.nodes.directory(directory.entries.get(name))
+        return directory
 
     def place(self, key: bytes) -> tuple[Directory | None, bytes]:
         """Return the directory and the name where `key` stands, or would stand.
 
         The directory is None if it is not there yet.
         """
+        root = self.root
+        ino = root.entries.get(key)
+        if keys.is_plain(key) if ino is None else self.nodes.directory(ino) is None:
+            return root, key  # by far the most common
         names = keys.split(key)
         if names is not None:
-            parent = self.at_path(names[:-1]) if len(names) > 1 else self.root
-            if not isinstance(parent, Directory):
+            parent = self.directory_at(names[:-1])
+            if parent is None:
                 return None, names[-1]
-            ino = parent.entries.get(names[-1])
-            if ino is None or not isinstance(self.nodes[ino], Directory):
+            if self.nodes.directory(parent.entries.get(names[-1])) is None:
                 return parent, names[-1]
         pieces = keys.encode(key)
-        aside: Node | None = self.nodes[KEYS_INO]
+        aside = self.nodes.directory(KEYS_INO)
         for piece in pieces[:-1]:
-            aside = self.child(aside, piece) if isinstance(aside, Directory) else None
-        return (aside if isinstance(aside, Directory) else None), pieces[-1]
+            aside = self.nodes.directory(aside.entries.get(piece)) if aside else None
+        return aside, pieces[-1]
+
+    def number_of(self, key: bytes) -> int | None:
+        """Return the inode number of what `key` names, if anything; never a directory's."""
+        ino = self.root.entries.get(key)
+        if keys.is_plain(key) if ino is None else self.nodes.directory(ino) is None:
+            return ino  # by far the most common
+        parent, name = self.place(key)
+        return None if parent is None else parent.entries.get(name)
 
     def find(self, key: bytes) -> Node | None:
         """Return what `key` names, if anything; never a directory."""
-        parent, name = self.place(key)
-        if parent is None:
-            return None
-        ino = parent.entries.get(name)
+        ino = self.number_of(key)
         return None if ino is None else self.nodes[ino]
 
     def find_directory(self, key: bytes) -> Directory | None:
         """Return the directory at the path `key`; the empty key is the root."""
         names = keys.split(key) if key else []
-        node = None if names is None else self.at_path(names)
-        return node if isinstance(node, Directory) else None
+        return None if names is None else self.directory_at(names)
 
     def is_aside(self, directory: Directory) -> bool:
         """Tell whether `directory` is `.kvfs` or below it."""
-        while directory is not self.root:
-            if directory is self.control:
-                return True
-            directory = self.directory(directory.parent)
-        return False
+        return directory.ino in (CONTROL_INO, KEYS_INO) or directory.ino > FIRST_PIECE
 
     def key_at(self, parent: Directory, name: bytes) -> bytes | None:
         """Return the key of the name `name` in `parent`; None if it can be none."""
@@ -153,37 +155,39 @@ class Tree:
             raise PosixError(errno.EPERM)
         return key
 
-    def items(self) -> Iterator[tuple[bytes, File]]:
-        """Yield every key that has a value, with its file, in no order."""
+    def valued(self) -> Iterator[bytes]:
+        """Yield every key that has a value, in no order."""
+        nodes = self.nodes
         stack: list[tuple[bytes, Directory]] = [(b"", self.root)]
         while stack:
             prefix, directory = stack.pop()
             for name, ino in directory.entries.items():
-                node = self.nodes[ino]
-                if isinstance(node, File):
-                    yield prefix + name, node
-                elif isinstance(node, Directory):
-                    stack.append((prefix + name + b"/", node))
+                if nodes.is_file(ino):
+                    yield prefix + name
+                elif (below := nodes.directory(ino)) is not None:
+                    stack.append((prefix + name + b"/", below))
         todo: list[tuple[list[bytes], Directory]] = [([], self.directory(KEYS_INO))]
         while todo:
             pieces, directory = todo.pop()
             for name, ino in directory.entries.items():
-                node = self.nodes[ino]
-                if isinstance(node, Directory):
-                    todo.append(([*pieces, name], node))
-                elif isinstance(node, File) and (key := keys.decode([*pieces, name])) is not None:
-                    yield key, node
+                if (below := nodes.directory(ino)) is not None:
+                    todo.append(([*pieces, name], below))
+                elif nodes.is_file(ino) and (key := keys.decode([*pieces, name])) is not None:
+                    yield key
 
     def missing(self, key: bytes) -> int:
         """Return how many directories must come to be before `key` can stand."""
+        if b"/" not in key:
+            return 0
         names = keys.split(key)
         if names is None or len(names) == 1:
             return 0
-        node: Node | None = self.root
+        directory = self.root
         for index, name in enumerate(names[:-1]):
-            node = self.child(node, name) if isinstance(node, Directory) else None
-            if not isinstance(node, Directory):
+            below = self.nodes.directory(directory.entries.get(name))
+            if below is None:
                 return len(names) - 1 - index
+            directory = below
         return 0
 
     # -- changing: only the steps of `apply` call these ----------------------
@@ -211,19 +215,16 @@ class Tree:
     def drop(self, node: Node) -> None:
         """Forget a node that has no name any more."""
         if node.nlink == 0:
-            del self.nodes[node.ino]
+            self.nodes.remove(node)
             self.detached.append(node)
 
-    def number(self, explicit: int | None, missing: int) -> int:
-        """Return the number of a new node, with `missing` directories made before it.
+    def number(self, ino: int, missing: int) -> None:
+        """Take `ino` for a new node, and those just below for `missing` directories before it.
 
-        The directories take the numbers just below; see
-        docs/decisions/001-inode-numbers.md.
+        See docs/decisions/001-inode-numbers.md.
         """
-        ino = self.next_ino + missing if explicit is None else explicit
         self._next_implicit = ino - missing
         self.next_ino = max(self.next_ino, ino + 1)
-        return ino
 
     def prepare(self, key: bytes, time: int) -> tuple[Directory, bytes]:
         """Make the directories where `key` will stand, and return its place.
@@ -235,12 +236,9 @@ class Tree:
             return self._prepare_aside(key)
         parent = self.root
         for name in names[:-1]:
-            node = self.child(parent, name)
-            if not isinstance(node, Directory):
-                node = self._make_implicit(parent, name, time)
-            parent = node
-        ino = parent.entries.get(names[-1])
-        if ino is not None and isinstance(self.nodes[ino], Directory):
+            below = self.nodes.directory(parent.entries.get(name))
+            parent = self._make_implicit(parent, name, time) if below is None else below
+        if self.nodes.directory(parent.entries.get(names[-1])) is not None:
             self._shadowed.add(key)
             return self._prepare_aside(key)
         return parent, names[-1]
@@ -303,10 +301,10 @@ class Tree:
 
     def _take_aside(self, key: bytes) -> Node | None:
         pieces = keys.encode(key)
-        parent: Node | None = self.nodes[KEYS_INO]
+        parent = self.nodes.directory(KEYS_INO)
         for piece in pieces[:-1]:
-            parent = self.child(parent, piece) if isinstance(parent, Directory) else None
-        if not isinstance(parent, Directory) or pieces[-1] not in parent.entries:
+            parent = self.nodes.directory(parent.entries.get(piece)) if parent else None
+        if parent is None or pieces[-1] not in parent.entries:
             return None
         node = self.detach(parent, pieces[-1])
         self.prune(parent)
@@ -328,8 +326,6 @@ class Tree:
         displaced = self.detach(parent, name) if name in parent.entries else None
         ino = self._next_implicit
         self._next_implicit += 1
-        if ino in self.nodes:
-            raise inconsistent("an inode number is taken, for a directory", name)
         directory = self._directory(parent, name, ino, time)
         if displaced is not None:
             self.stand_aside(displaced, self.key_of(directory))
@@ -339,7 +335,7 @@ class Tree:
         directory = Directory(ino, 0o755, self.uid, self.gid)
         directory.implicit = True
         directory.atime = directory.mtime = directory.ctime = directory.touched = time
-        self.nodes[ino] = directory
+        self.nodes.add(directory)
         self.attach(directory, parent, name)
         parent.touch(time)
         return directory

@@ -268,7 +268,7 @@ class FilesMachine(RuleBasedStateMachine):
 
     @invariant()
     def count(self):
-        assert len(self.store) == sum(1 for _ in self.table.items())
+        assert len(self.store) == sum(1 for _ in self.table.valued())
 
     def teardown(self):
         try:

@@ -27,7 +27,9 @@ class SlowStore:
         self.ticks = queue.SimpleQueue()
         content = SimpleNamespace(commit_runs=lambda: self.tick("runs"))
         times = SimpleNamespace(commit=lambda _most: self.tick("times"))
-        self.files = SimpleNamespace(content=content, access_times=times)
+        self.files = SimpleNamespace(
+            content=content, access_times=times, settle=lambda: self.tick("settled")
+        )
 
     def tick(self, what):
         self.ticks.put(what)
@@ -114,7 +116,11 @@ def test_every_interval_what_waits_is_logged_and_synced():
     store.position = 1
     store.gate.set()
     with syncing(store, 0.001):
-        assert [store.ticks.get(timeout=PATIENCE) for _ in range(4)] == ["runs", "times"] * 2
+        assert [store.ticks.get(timeout=PATIENCE) for _ in range(6)] == [
+            "runs",
+            "times",
+            "settled",
+        ] * 2
     assert store.synced == 1
 
 
