@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvfs import mounts
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from kvfs.fuse import Session
+    from kvfs.fuse.pace import Pacing
     from kvfs.store import Store
 
 LOG = "daemon.log"
@@ -35,9 +36,14 @@ _log = logging.getLogger(__name__)
 
 
 class MountOptions(NamedTuple):
-    """How to mount: `durability` is "fsync" or "always", `options` go to FUSE as they are."""
+    """How to mount.
+
+    `busy_poll` lets the daemon look for requests, or share a CPU, before it
+    sleeps; `durability` is "fsync" or "always"; `options` go to FUSE as they are.
+    """
 
     read_only: bool = False
+    busy_poll: bool = True
     durability: str = "fsync"
     options: tuple[str, ...] = ()
 
@@ -102,19 +108,24 @@ def run(
     `ready` is called once the mount is there. Raises `MountError` or what the
     store says.
     """
+    from kvfs.fuse import pace
+
     check(store, mountpoint)
-    opened = open_store(
-        store,
-        create=False,
-        read_only=options.read_only,
-        mountpoint=os.path.realpath(mountpoint),
-        wait=_patience(store),
-    )
-    with _ended_by_signals() as ending:
-        try:
-            _serve(opened, os.path.realpath(mountpoint), options, ready, ending)
-        finally:
-            opened.close()
+    where = os.path.realpath(mountpoint)
+    with ExitStack() as stack:
+        pacing = stack.enter_context(pace.prepare(busy=options.busy_poll))
+        opened = stack.enter_context(
+            open_store(
+                store,
+                create=False,
+                read_only=options.read_only,
+                mountpoint=where,
+                wait=_patience(store),
+            )
+        )
+        held = stack.pop_all()
+    with _ended_by_signals() as ending, held:
+        _serve(opened, where, options, ready, ending, pacing)
 
 
 def unmount(mountpoint: str, disk: Disk) -> None:
@@ -175,6 +186,7 @@ def _serve(
     options: MountOptions,
     ready: Callable[[], object] | None,
     ending: _Ending,
+    pacing: Pacing,
 ) -> None:
     from kvfs.fuse import Connection, Session
 
@@ -183,7 +195,7 @@ def _serve(
     try:
         # Root may be let in by an owner who lets in nobody else.
         allowed = frozenset({0, os.geteuid()}) if "allow_root" in options.options else None
-        session = Session(connection, store.lock, allowed)
+        session = Session(connection, store.lock, pacing.at(connection.fd), allowed)
         session.shake_hands()
         ending.end(session)
         gone = _converse(store, session, options, ready)

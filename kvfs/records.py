@@ -11,7 +11,10 @@ gets it as mtime and ctime where the attributes say nothing else.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+new_tuple: Any = tuple.__new__
+"""Makes a named tuple, given its class and its values, in a third of the time that the class takes."""
 
 
 class Attrs(NamedTuple):

@@ -52,6 +52,12 @@ def init_command(store: str, form: str, max_segment_size: int) -> None:
 @click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
 @click.option("--read-only", is_flag=True, help="Allow no changes.")
 @click.option(
+    "--busy-poll/--no-busy-poll",
+    default=True,
+    show_default=True,
+    help="Look for the next request, or share the CPU of who sends it, before sleeping.",
+)
+@click.option(
     "--durability",
     type=click.Choice(["fsync", "always"]),
     default="fsync",
@@ -64,12 +70,14 @@ def mount(
     foreground: bool,  # noqa: FBT001 - click's
     options: tuple[str, ...],
     read_only: bool,  # noqa: FBT001 - click's
+    busy_poll: bool,  # noqa: FBT001 - click's
     durability: str,
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
 
     chosen = _mount_options(options, read_only=read_only, durability=durability)
+    chosen = chosen._replace(busy_poll=busy_poll)
     if foreground:
         daemon.run(store, mountpoint, chosen)
     else:

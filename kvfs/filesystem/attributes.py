@@ -16,19 +16,24 @@ _SECOND = 1_000_000_000
 _BLOCK = 4096
 _MISSING = protocol.ENTRY_OUT.pack(0, 0, FOREVER, *[0] * 19)
 _UNKNOWN = protocol.ENTRY_OUT.pack(*[0] * 22)
+_UNTOLD = (0,) * 22
 Attr = tuple[int, ...]
 
 
 def attr(found: Stat) -> Attr:
     """Return the fields of the protocol's attr."""
     ino, mode, nlink, uid, gid, rdev, size, blocks, atime, mtime, ctime = found
-    seconds, rest = divmod(mtime, _SECOND)
-    if atime == mtime == ctime:
-        times = (seconds, seconds, seconds, rest, rest, rest)
+    m, rest = divmod(mtime, _SECOND)
+    if atime == mtime and ctime == mtime:
+        a = c = m
+        first = last = rest
     else:
-        first, last = divmod(atime, _SECOND), divmod(ctime, _SECOND)
-        times = (first[0], seconds, last[0], first[1], rest, last[1])
-    return (ino, size, blocks, *times, mode, nlink, uid, gid, rdev, _BLOCK, 0)
+        a, first = divmod(atime, _SECOND)
+        c, last = divmod(ctime, _SECOND)
+    return (
+        *(ino, size, blocks, a, m, c, first, rest, last),
+        *(mode, nlink, uid, gid, rdev, _BLOCK, 0),
+    )
 
 
 def attributes(found: Stat) -> bytes:
@@ -48,7 +53,7 @@ def missing(*, lasting: bool) -> bytes:
 
 def listed(found: Stat, name: bytes, position: int, *, lasting: bool) -> bytes:
     """Return an entry of a listing with attributes, to go on behind `position`."""
-    known = entry(found, lasting=lasting) if name not in (b".", b"..") else (0,) * 22
+    known = _UNTOLD if name in (b".", b"..") else entry(found, lasting=lasting)
     kind = stat.S_IFMT(found.mode) >> 12
     head = protocol.DIRENTPLUS.pack(*known, found.ino, position, len(name), kind)
     return head + protocol.padded(name)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kvfs.filesystem.attributes import entry
 from kvfs.filesystem.handles import Handles, Listing
 from kvfs.fuse import protocol
-from kvfs.table import KEYS_INO, Directory, Node
+from kvfs.table import Node, is_aside
 
 if TYPE_CHECKING:
     from kvfs.filesystem.attributes import Attr
@@ -47,26 +47,19 @@ class Base:
 
     def _fields(self, node: Node, parent: int) -> Attr:
         """Return the entry of `node`, counting the reference that the kernel now has."""
-        result = entry(self._files.stat(node), lasting=self._lasting(parent))
+        # Names aside change their node by themselves.
+        result = entry(self._files.stat(node), lasting=not is_aside(parent))
         self._files.refer(node.ino)
         return result
 
     def _entry(self, node: Node, parent: int) -> bytes:
         return protocol.ENTRY_OUT.pack(*self._fields(node, parent))
 
-    def _lasting(self, parent: int) -> bool:
-        """Tell whether names in the directory `parent` stay what they are by themselves."""
-        directory = self._files.node(parent)
-        return not (isinstance(directory, Directory) and self._files.is_aside(directory))
-
-    def _places(self, *names: tuple[int, bytes]) -> list[tuple[int, bytes]]:
-        """Return the names that may change their node when keys are made by `names` aside."""
-        places = []
-        for parent, name in names:
-            directory = self._files.directory(parent)
-            if directory.ino == KEYS_INO or self._files.is_aside(directory):
-                places += self._files.path_of(directory, name)
-        return places
+    def _places(self, parent: int, name: bytes) -> list[tuple[int, bytes]]:
+        """Return the names that may change their node when a key is made by `name` aside."""
+        if not is_aside(parent):
+            return []
+        return self._files.path_of(self._files.directory(parent), name)
 
     def _forget(self, places: list[tuple[int, bytes]]) -> None:
         """Make the kernel forget `places`: attributes at once, names soon after our answer."""

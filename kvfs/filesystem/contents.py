@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kvfs.errors import KvfsError, PosixError
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.handles import Handle
-from kvfs.filesystem.privileges import ROOT, Caller, unprivileged
+from kvfs.filesystem.privileges import unprivileged
 from kvfs.fuse import protocol
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Contents(Base):
         node = self._files.file(header.nodeid)
         emptied = bool(flags & os.O_TRUNC)
         if emptied:
-            self._drop_privileges(node, Caller.of(header))
+            self._drop_privileges(node, header)
             self._content.truncate(node, 0)
         fh, answers = self._open(node, flags, header, emptied=emptied)
         # A first read is to reach us, so that its time is noted.
@@ -47,7 +47,7 @@ class Contents(Base):
         once: then there is nothing left to do at a close. Through a descriptor
         that can also read, a mapping may bring bytes until then.
         """
-        handle = Handle(node, flags, emptied=emptied, opener=Caller.of(header))
+        handle = Handle(node, flags, emptied=emptied, opener=header.pid)
         self._files.opened(node.ino)
         answers = 0
         access = flags & os.O_ACCMODE
@@ -96,11 +96,12 @@ class Contents(Base):
         if handle.direct and (node.mode & _SET_ID or node.xattrs):
             # Where a write passes the page cache, the kernel leaves this to us, and says who may.
             keeps = not flags & protocol.WRITE_KILL_SUIDGID
-            self._drop_privileges(node, ROOT if keeps else Caller.of(header))
-        self._content.write(node, offset, body[_WRITE_START : _WRITE_START + size])
+            self._drop_privileges(node, None if keeps else header)
+        data = body[_WRITE_START : _WRITE_START + size]
         if handle.at_once:
-            self._content.commit(node)
+            self._content.write_through(node, offset, data)
         else:
+            self._content.write(node, offset, data)
             handle.written = True
         return protocol.WRITE_OUT.pack(size, 0)
 
@@ -151,12 +152,14 @@ class Contents(Base):
         self._answer_synced(header)
         return None
 
-    def _drop_privileges(self, node: File, caller: Caller) -> None:
-        """Take what a file may not keep when `caller` changes its content.
+    def _drop_privileges(self, node: File, caller: Header | None) -> None:
+        """Take what a file may not keep when its content changes; None may keep set-id bits.
 
         The kernel does it itself before most writes and a truncate, but not for
         O_TRUNC, and not all of it.
         """
-        mode = unprivileged(node.mode, node.gid, caller, changed=True)
+        mode = node.mode
+        if caller is not None:
+            mode = unprivileged(mode, node.gid, caller, changed=True)
         if self._files.drop_privileges(node, mode):
             self._session.forget_attributes(node.ino)

@@ -8,6 +8,7 @@ from kvfs.filesystem.attributes import listed, named
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.handles import Listing
 from kvfs.fuse import protocol
+from kvfs.table import is_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,7 @@ class Directories(Base):
         self._listings[fh] = Listing(directory)
         self._files.refer(directory.ino)
         answers = 0
-        if self._lasting(directory.ino):
+        if not is_aside(directory.ino):
             answers = protocol.FOPEN_CACHE_DIR
             # A first read is to reach us, so that its time is noted.
             if not (self._atime and self._files.access_times.is_due(directory)):
@@ -49,7 +50,7 @@ class Directories(Base):
     def readdirplus(self, header: Header, body: memoryview) -> Reply:
         """List names and attributes from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
-        lasting = self._lasting(header.nodeid)
+        lasting = not is_aside(header.nodeid)
         parts = []
         for node, name, position in self._from(fh, start):
             part = listed(self._files.stat(node), name, position, lasting=lasting)

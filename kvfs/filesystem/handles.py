@@ -7,7 +7,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvfs.filesystem.privileges import Caller
     from kvfs.store import Files
     from kvfs.table import Directory, File
 
@@ -18,7 +17,7 @@ _LOOKED_AT = 64  # descriptors at each end of a process's
 class Handle:
     """One open(2) of a file.
 
-    `opener` is who opened it, `writable` whether it may write through it.
+    `opener` is the process that opened it, `writable` whether it may write through it.
     `direct` says that what is written through it passes the page cache,
     `at_once` that it is logged before it is acknowledged. `emptied` says that
     this open made the file, or cut it to nothing, and `written` that something
@@ -35,7 +34,7 @@ class Handle:
         "written",
     )
 
-    def __init__(self, node: File, flags: int, *, emptied: bool, opener: Caller) -> None:
+    def __init__(self, node: File, flags: int, *, emptied: bool, opener: int) -> None:
         """Make a handle, opened with `flags`, that nothing has been written through."""
         self.node = node
         self.writable = flags & os.O_ACCMODE != os.O_RDONLY
@@ -89,7 +88,7 @@ class Handles:
         long for each close.
         """
         names = {name for _, name in handle.node.names()}
-        directory = f"/proc/{handle.opener.pid}"
+        directory = f"/proc/{handle.opener}"
         try:
             numbers = os.listdir(f"{directory}/fd")
             if len(numbers) > 2 * _LOOKED_AT:

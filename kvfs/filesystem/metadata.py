@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from kvfs.errors import KvfsError, PosixError
 from kvfs.filesystem.attributes import attributes
 from kvfs.filesystem.base import Base
-from kvfs.filesystem.privileges import Caller, unprivileged
+from kvfs.filesystem.privileges import unprivileged
 from kvfs.fuse import protocol
 from kvfs.records import NO_ATTRS, Attrs
 from kvfs.table import File
@@ -44,7 +44,7 @@ class Metadata(Base):
         )
         resized = bool(valid & protocol.FATTR_SIZE)
         if isinstance(node, File):
-            attrs = self._unprivileged(node, attrs, Caller.of(header), resized=resized)
+            attrs = self._unprivileged(node, attrs, header, resized=resized)
         if resized:
             handle = fh if valid & protocol.FATTR_FH else None
             self._truncate(self._files.file(node.ino), size, handle)
@@ -104,7 +104,7 @@ class Metadata(Base):
             below.f_frsize,
         )
 
-    def _unprivileged(self, file: File, attrs: Attrs, caller: Caller, *, resized: bool) -> Attrs:
+    def _unprivileged(self, file: File, attrs: Attrs, caller: Header, *, resized: bool) -> Attrs:
         """Return `attrs` without what `file` may not keep.
 
         With no field at all it is chown(-1, -1), which is a change all the same, or comes

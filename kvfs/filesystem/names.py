@@ -11,7 +11,7 @@ from kvfs.filesystem.attributes import missing
 from kvfs.filesystem.contents import Contents
 from kvfs.fuse import protocol
 from kvfs.store.files import Owner
-from kvfs.table import Symlink
+from kvfs.table import Symlink, is_aside
 
 if TYPE_CHECKING:
     from kvfs.fuse import Header, Reply
@@ -32,7 +32,7 @@ class Names(Contents):
             return self._entry(files.parent(files.directory(parent)), parent)
         node = files.lookup(parent, name)
         if node is None:
-            return missing(lasting=self._lasting(parent))
+            return missing(lasting=not is_aside(parent))
         return self._entry(node, parent)
 
     def forget(self, header: Header, body: memoryview) -> Reply:
@@ -54,7 +54,7 @@ class Names(Contents):
         flags, mode, _, _ = protocol.CREATE_IN.unpack_from(body)
         name = body[protocol.CREATE_IN.size : -1].tobytes()
         parent = header.nodeid
-        places = self._places((parent, name))
+        places = self._places(parent, name)
         node = self._files.create(parent, name, _owner(header, mode))
         fh, answers = self._open(node, flags, header, emptied=True)
         self._forget(places)
@@ -64,7 +64,7 @@ class Names(Contents):
         """Make a FIFO, socket, device, or a file that nobody opens."""
         mode, rdev, _, _ = protocol.MKNOD_IN.unpack_from(body)
         name = body[protocol.MKNOD_IN.size : -1].tobytes()
-        places = self._places((header.nodeid, name))
+        places = self._places(header.nodeid, name)
         owner = _owner(header, mode)
         node = self._files.mknod(header.nodeid, name, owner, stat.S_IFMT(mode), rdev)
         self._forget(places)
@@ -80,7 +80,7 @@ class Names(Contents):
     def symlink(self, header: Header, body: memoryview) -> Reply:
         """Make a symbolic link."""
         name, target, _ = body.tobytes().split(b"\0")
-        places = self._places((header.nodeid, name))
+        places = self._places(header.nodeid, name)
         node = self._files.symlink(header.nodeid, name, target, _owner(header, 0))
         self._forget(places)
         return self._entry(node, header.nodeid)
@@ -89,7 +89,7 @@ class Names(Contents):
         """Give a node another name."""
         (ino,) = protocol.LINK_IN.unpack_from(body)
         name = body[protocol.LINK_IN.size : -1].tobytes()
-        places = self._places((header.nodeid, name))
+        places = self._places(header.nodeid, name)
         node = self._files.node(ino)
         self._files.link(node, header.nodeid, name)
         self._forget(places)
@@ -125,7 +125,7 @@ class Names(Contents):
 
     def _rename(self, parent: int, target: int, names: memoryview, flags: int) -> Reply:
         old, new, _ = names.tobytes().split(b"\0")
-        places = self._places((target, new))
+        places = self._places(target, new)
         self._files.rename((parent, old), (target, new), flags)
         self._forget(places)
         return b""

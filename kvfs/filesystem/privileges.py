@@ -4,31 +4,10 @@ from __future__ import annotations
 
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvfs.fuse import Header
-
-
-class Caller(NamedTuple):
-    """Who makes a call: user, group and process."""
-
-    uid: int
-    gid: int
-    pid: int
-
-    @classmethod
-    def of(cls, header: Header) -> Self:
-        """Return who makes the call `header`."""
-        return cls(header.uid, header.gid, header.pid)
-
-    def is_in_group(self, gid: int) -> bool:
-        """Tell whether the process has the group `gid`, as far as /proc tells."""
-        return gid == self.gid or gid in _groups(self.pid)
-
-
-ROOT = Caller(0, 0, 0)
-"""Stands for whoever may keep set-id bits."""
 
 
 def _groups(pid: int) -> list[int]:
@@ -39,7 +18,12 @@ def _groups(pid: int) -> list[int]:
     return []
 
 
-def unprivileged(mode: int, gid: int, caller: Caller, *, changed: bool) -> int:
+def _is_in_group(caller: Header, gid: int) -> bool:
+    """Tell whether the process has the group `gid`, as far as /proc tells."""
+    return gid == caller.gid or gid in _groups(caller.pid)
+
+
+def unprivileged(mode: int, gid: int, caller: Header, *, changed: bool) -> int:
     """Return what is left of `mode` when `caller` sets it, or has `changed` the file otherwise.
 
     `gid` is the group of the file. The rules are those of
@@ -52,6 +36,6 @@ def unprivileged(mode: int, gid: int, caller: Caller, *, changed: bool) -> int:
         mode &= ~stat.S_ISUID
     if mode & stat.S_ISGID:
         execute = changed and mode & stat.S_IXGRP
-        if execute or not caller.is_in_group(gid):
+        if execute or not _is_in_group(caller, gid):
             mode &= ~stat.S_ISGID
     return mode

@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 
 MAJOR = 7
-MINOR = 41
+MINOR = 44
 """The newest minor version that is spoken here; the kernel's may be older or newer."""
 OLDEST_MINOR = 31
 """Linux 5.4."""
@@ -54,8 +54,6 @@ BATCH_FORGET = 42
 READDIRPLUS = 44
 RENAME2 = 45
 LSEEK = 46
-OPCODES = 64
-"""More than there are."""
 
 # What the two sides tell each other at INIT that they can.
 ASYNC_READ = 1 << 0
@@ -90,6 +88,7 @@ FATTR_FH = 1 << 6
 # Notifications.
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
+NOTIFY_INC_EPOCH = 8
 
 _ATTR = "QQQqqqIIIIIIIIII"
 """ino, size, blocks; atime, mtime, ctime in seconds, then their nanoseconds; mode, nlink, uid,

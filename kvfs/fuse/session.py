@@ -5,8 +5,8 @@ is read, but for those whose handler returns None: they need no answer, or are
 answered later, from any thread, by `answer`. A handler runs with the lock of
 the session, and may raise anything.
 
-Where the thread waits is a read of the device that blocks. That costs an idle
-mount nothing, and one system call a request.
+Where the thread waits at last is a read of the device that blocks, so that an
+idle mount costs nothing; how it waits before that is the business of its pace.
 """
 
 from __future__ import annotations
@@ -17,18 +17,22 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.errors import MountError
 from kvfs.fuse import protocol
+from kvfs.fuse.pace import Sleep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from kvfs.fuse.connection import Connection
+    from kvfs.fuse.pace import Pace
 
 _log = logging.getLogger(__name__)
+_new: Any = tuple.__new__
+"""Makes a named tuple in a third of the time that its own constructor takes."""
 _MAX_WRITE = 1024 * 1024
 """Bytes of the largest write; the kernel may allow fewer."""
 _BUFFER = _MAX_WRITE + 4096
@@ -37,6 +41,8 @@ _BACKGROUND = 64
 """Requests that the kernel may have waiting for readahead and the like."""
 _CONGESTED = 48
 _PAGE = 4096
+_COPIED = 4096
+"""Answers of so many bytes are copied rather than written in parts."""
 _ENDED = (errno.ENODEV, errno.ECONNABORTED)
 """There is no mount any more, or no connection to it."""
 _AGAIN = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
@@ -76,6 +82,9 @@ _BY_HANDLE = frozenset(
 _COHERENT_DIRECT_IO = 39
 """The minor version (Linux 6.6) since which direct writes drop what the kernel has cached."""
 
+_EPOCHS = 44
+"""The minor version (Linux 6.16) since which all names can be declared stale at once."""
+
 
 class Header(NamedTuple):
     """The head of a request: what it asks for, of which node, and who asks."""
@@ -97,6 +106,10 @@ Handler = Callable[[Header, memoryview], Reply]
 """Answers a request, given its head and its body, which is valid only during the call."""
 
 
+_Stale = tuple[int, bytes | None]
+"""A node, and a name in it; None stands for its pages."""
+
+
 class _Ended(Exception):  # noqa: N818 - no error
     """Raised by a signal handler in the read that waits for the next request."""
 
@@ -112,19 +125,23 @@ class Session:
         self,
         connection: Connection,
         lock: AbstractContextManager[object],
+        pace: Pace | None = None,
         allowed: frozenset[int] | None = None,
     ) -> None:
-        """Prepare to serve `connection`.
+        """Prepare to serve `connection`, waiting for requests as `pace` has it.
 
         Handlers run with `lock`. `allowed` are the users who may open files; None means all.
         """
         self._fd = connection.fd
         self._lock = lock
+        self._pace = pace or Sleep()
         self._allowed = allowed
-        self._handlers: list[Handler | None] = []
+        self._handlers: dict[int, Handler] = {}
         self._failed: Callable[[int, Exception], int] = lambda _opcode, _error: errno.EIO
         self._ending = self._waiting = False
-        self._stale: queue.SimpleQueue[tuple[int, bytes | None] | None] = queue.SimpleQueue()
+        self._stale: list[_Stale] = []
+        self._to_forget: queue.SimpleQueue[_Stale | None] = queue.SimpleQueue()
+        self._epochs = False
         self.direct_io = False
 
     def shake_hands(self) -> None:
@@ -145,6 +162,7 @@ class Session:
         self.direct_io = minor >= _COHERENT_DIRECT_IO and bool(
             agreed & protocol.DIRECT_IO_ALLOW_MMAP
         )
+        self._epochs = minor >= _EPOCHS
         reply = protocol.INIT_OUT.pack(
             protocol.MAJOR,
             min(minor, protocol.MINOR),
@@ -171,7 +189,10 @@ class Session:
         `handlers` answer them, by opcode; `failed` turns what one raises into
         an errno, given the opcode.
         """
-        self._handlers = [handlers.get(opcode) for opcode in range(protocol.OPCODES)]
+        self._handlers = dict(handlers)
+        if self._allowed is not None:
+            for opcode in self._handlers.keys() - _BY_HANDLE:
+                self._handlers[opcode] = self._guarded(self._handlers[opcode])
         self._failed = failed
         forgetful = threading.Thread(target=self._forget_stale, name="kvfs-notify", daemon=True)
         forgetful.start()
@@ -181,7 +202,7 @@ class Session:
             return False
         finally:
             self._waiting = False
-            self._stale.put(None)
+            self._to_forget.put(None)
 
     def end(self) -> None:
         """End `serve`; for a signal handler in the thread that serves."""
@@ -199,29 +220,35 @@ class Session:
         self._notify(protocol.NOTIFY_INVAL_INODE, protocol.INVAL_INODE_OUT.pack(nodeid, -1, 0))
 
     def forget_pages(self, nodeid: int) -> None:
-        """Make the kernel forget all it knows of a node, from another thread, soon."""
-        self._stale.put((nodeid, None))
+        """Make the kernel forget all it knows of a node, soon after the answer."""
+        self._stale.append((nodeid, None))
 
     def forget_name(self, nodeid: int, name: bytes) -> None:
-        """Make the kernel forget `name` in the directory `nodeid`, from another thread, soon.
+        """Make the kernel forget `name` in the directory `nodeid`.
 
-        To forget a name takes the lock of its directory, which the call that
-        is being answered may hold.
+        That takes the lock of the directory, which the call that is being
+        answered may hold; so it is done by another thread, soon after the
+        answer. Where the kernel lets us, all names are to be asked for anew
+        instead, at once, which takes no lock.
         """
-        self._stale.put((nodeid, name))
+        if self._epochs:
+            self._notify(protocol.NOTIFY_INC_EPOCH, b"")
+        else:
+            self._stale.append((nodeid, name))
 
     def _serve(self) -> bool:
         buffer = bytearray(_BUFFER)
-        buffers = [buffer]
-        body = memoryview(buffer)
-        start = protocol.HEADER_IN.size
-        unpack = protocol.HEADER_IN.unpack_from
-        fd, readv, answer = self._fd, os.readv, self._answer
+        buffers, everything = [buffer], memoryview(buffer)
+        unpack, start = protocol.HEADER_IN.unpack_from, protocol.HEADER_IN.size
+        fd, readv = self._fd, os.readv
+        lock, handlers, reply = self._lock, self._handlers, self._reply
+        wait, header = self._pace.wait, Header(*[0] * 9)
         while True:
             self._waiting = True
             if self._ending:
                 return False
             try:
+                wait(header)
                 size = readv(fd, buffers)
             except OSError as error:
                 if error.errno in _AGAIN:
@@ -230,37 +257,49 @@ class Session:
                     return error.errno == errno.ENODEV
                 raise
             self._waiting = False
-            answer(Header._make(unpack(buffer)), body[start:size])
+            header = _new(Header, unpack(buffer))
+            try:
+                handler = handlers[header.opcode]
+                with lock:
+                    answer = handler(header, everything[start:size])
+                if answer is not None:
+                    reply(header.unique, answer)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
+                self._explain(header, error)
+            if self._stale:
+                self._pass_on_stale()
 
-    def _answer(self, header: Header, body: memoryview) -> None:
-        opcode = header.opcode
-        handler = self._handlers[opcode] if opcode < protocol.OPCODES else None
-        if handler is None:
+    def _pass_on_stale(self) -> None:
+        for stale in self._stale:
+            self._to_forget.put(stale)
+        self._stale.clear()
+
+    def _explain(self, header: Header, error: Exception) -> None:
+        """Answer a request that was refused, or that nobody handles."""
+        if isinstance(error, KeyError) and header.opcode not in self._handlers:
             self.answer(header.unique, errno.ENOSYS)
-            return
-        if self._allowed is not None and self._is_refused(header):
-            self.answer(header.unique, errno.EACCES)
-            return
-        try:
-            with self._lock:
-                reply = handler(header, body)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
-            self.answer(header.unique, self._failed(opcode, error))
         else:
-            if reply is not None:
-                self._reply(header.unique, reply)
+            self.answer(header.unique, self._failed(header.opcode, error))
 
-    def _is_refused(self, header: Header) -> bool:
-        """Tell whether one of the others asks for what needs no open file."""
-        return header.uid not in (self._allowed or ()) and header.opcode not in _BY_HANDLE
+    def _guarded(self, handler: Handler) -> Handler:
+        """Return `handler` for those who are let in, and a refusal for the others."""
 
-    def _reply(self, unique: int, reply: bytes | list[bytes]) -> None:
+        def guarded(header: Header, body: memoryview) -> Reply:
+            if header.uid not in (self._allowed or ()):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            return handler(header, body)
+
+        return guarded
+
+    def _reply(self, unique: int, answer: bytes | list[bytes]) -> None:
         pack, size = protocol.HEADER_OUT.pack, protocol.HEADER_OUT.size
-        if isinstance(reply, bytes):
-            self._send(pack(size + len(reply), 0, unique) + reply)
-            return
         try:
-            os.writev(self._fd, [pack(size + sum(map(len, reply)), 0, unique), *reply])
+            if isinstance(answer, list):
+                os.writev(self._fd, [pack(size + sum(map(len, answer)), 0, unique), *answer])
+            elif len(answer) > _COPIED:
+                os.writev(self._fd, [pack(size + len(answer), 0, unique), answer])
+            else:
+                os.write(self._fd, pack(size + len(answer), 0, unique) + answer)
         except OSError as error:
             self._unsent(error)
 
@@ -285,7 +324,7 @@ class Session:
                 _log.error("the kernel was not told what has changed: %s", error)
 
     def _forget_stale(self) -> None:
-        while (stale := self._stale.get()) is not None:
+        while (stale := self._to_forget.get()) is not None:
             nodeid, name = stale
             if name is None:
                 body = protocol.INVAL_INODE_OUT.pack(nodeid, 0, 0)

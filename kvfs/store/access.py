@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.errors import KvfsError, RecordTooLargeError, StoreFailedError
 from kvfs.records import Attrs, Setattr
-from kvfs.table import Directory, File, Node
+from kvfs.table import Directory, File, Node, is_aside
 from kvfs.table.table import set_attrs
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class AccessTimes:
             del self._noted[ino]
 
     def _is_no_state(self, directory: Directory) -> bool:
-        return directory.nlink > 0 and (directory.implicit or self._core.table.is_aside(directory))
+        return directory.nlink > 0 and (directory.implicit or is_aside(directory.ino))
 
 
 def _access(key: bytes, node: Node, atime: int, time: int) -> Setattr:

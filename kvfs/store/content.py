@@ -194,6 +194,17 @@ class Content:
         pending.touched = now
         pending.explicit.discard("mtime")
 
+    def write_through(self, node: File, offset: int, data: bytes | memoryview) -> None:
+        """Put `data` at `offset` and log it. Raises as `write` and `commit` do."""
+        core = self._core
+        if node.ino in self._pending or node.nlink == 0 or len(data) > core.whole:
+            self.write(node, offset, data)
+            self.commit(node)
+        elif offset + len(data) > MAX_FILE:
+            raise PosixError(errno.EFBIG)
+        else:
+            core.commit(Write(core.table.key_of(node), offset, bytes(data), core.now()))
+
     def _put(self, pending: Pending, offset: int, data: bytes | memoryview) -> None:
         """Put `data` into the buffer, if the file still fits into a record then."""
         core, node = self._core, pending.node
@@ -355,24 +366,24 @@ class Content:
     def _attrs(self, pending: Pending, time: int) -> Attrs:
         """Return what a replay of the put would not find out by itself."""
         node, table = pending.node, self._core.table
-        mtime = (
-            node.mtime
-            if pending.touched is None or "mtime" in pending.explicit
-            else pending.touched
+        explicit, touched = pending.explicit, pending.touched
+        keeps = self._core.log.codec.keeps_time
+        mtime: int | None = node.mtime if touched is None or "mtime" in explicit else touched
+        if mtime == time or not (keeps or "mtime" in explicit):
+            mtime = None
+        if not pending.created:
+            return NO_ATTRS if mtime is None else Attrs(mtime=mtime)
+        mode = node.mode & 0o7777
+        attrs = Attrs(
+            mode=mode if mode != DEFAULT_MODE else None,
+            uid=node.uid if node.uid != table.uid else None,
+            gid=node.gid if node.gid != table.gid else None,
+            atime=node.atime
+            if node.atime != pending.born and (keeps or "atime" in explicit)
+            else None,
+            mtime=mtime,
+            born=pending.born if pending.born != time and keeps else None,
         )
-        values: dict[str, int | None] = {"mtime": mtime if mtime != time else None}
-        if pending.created:
-            mode = node.mode & 0o7777
-            values["mode"] = mode if mode != DEFAULT_MODE else None
-            values["uid"] = node.uid if node.uid != table.uid else None
-            values["gid"] = node.gid if node.gid != table.gid else None
-            values["atime"] = node.atime if node.atime != pending.born else None
-            values["born"] = pending.born if pending.born != time else None
-        if not self._core.log.codec.keeps_time:
-            values["born"] = None
-            for name in {"mtime", "atime"} - pending.explicit:
-                values[name] = None
-        attrs = Attrs(**values)
         return NO_ATTRS if attrs == NO_ATTRS else attrs
 
     def _leave_buffer(self, node: File) -> None:

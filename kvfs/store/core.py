@@ -57,7 +57,8 @@ class Core:
         )
         self.log = Log(disk, paths, config, writable=writable)
         self.tight = self.log.max_record < _ROOMY  # records may not fit
-        self._whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
+        self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
+        """So many bytes of a value fit into one record, whatever its key is."""
         self._flock = Lock(disk, path)
         self.log.on_failure = self._flock.note_failure
         self._last_time = 0
@@ -217,7 +218,7 @@ class Core:
         one line or not at all.
         """
         codec = self.log.codec
-        if len(value) <= self._whole or not codec.atomic:
+        if len(value) <= self.whole or not codec.atomic:
             return (Put(record.key, value, record.attrs, record.time),)
         first = max(codec.chunk(record, self.log.max_record), 0)
         parts: list[Record] = [record._replace(data=value[:first])]
@@ -228,6 +229,8 @@ class Core:
         """Return the writes that put `data` at `offset`, each like `record`."""
         if not data:
             return ()
+        if len(data) <= self.whole:
+            return (Write(record.key, offset, bytes(data), record.time),)
         chunk = max(self.log.codec.chunk(record, self.log.max_record), 1)
         view = memoryview(data)
         return [

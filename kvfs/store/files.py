@@ -25,7 +25,7 @@ from kvfs.records import (
     Symlink,
 )
 from kvfs.store.nodes import Nodes
-from kvfs.table import Directory, File, Node
+from kvfs.table import Directory, File, Node, is_aside
 from kvfs.table.table import (
     DEFAULT_DIRECTORY_MODE,
     DEFAULT_MODE,
@@ -58,12 +58,12 @@ class Files(Nodes):
         record = Put(key, b"", self._attrs(directory, owner, DEFAULT_MODE), now)
         if keep_back and not self._table.missing(key):
             core.check_fits(record)
+            ino = self._table.next_ino
             self._table.apply(record, None)
         else:
-            core.create(record)
+            ino = core.create(record)
             keep_back = False
-        node = self._table.find(key)
-        assert isinstance(node, File)
+        node = self.file(ino)
         if keep_back:
             self.content.created(node, now)
         return node
@@ -71,15 +71,11 @@ class Files(Nodes):
     def mkdir(self, parent: int, name: bytes, owner: Owner) -> Directory:
         """Make a directory."""
         directory = self.directory(parent)
-        if (
-            keys.is_piece(name)
-            and self.is_aside(directory)
-            and directory is not self._table.control
-        ):
+        if keys.is_piece(name) and is_aside(parent) and directory is not self._table.control:
             self._refuse_taken(directory, name)
             return self._table.make_piece(directory, name)
         directory, key = self._new(parent, name)
-        if self.is_aside(directory):
+        if is_aside(parent):
             raise PosixError(errno.EPERM)
         if directory.mode & stat.S_ISGID:
             owner = owner._replace(mode=owner.mode | stat.S_ISGID)
@@ -127,7 +123,7 @@ class Files(Nodes):
 
     def remove(self, node: Node, record: Delete) -> None:
         """Take the name that `record` deletes from `node`."""
-        is_open = self._opens[node.ino] > 0
+        is_open = node.ino in self._opens
         if not isinstance(node, File) or self.content.before_unlink(node, open=is_open):
             self._core.commit(record)
         else:
@@ -141,7 +137,7 @@ class Files(Nodes):
             raise PosixError(errno.ENOTDIR)
         if node.entries:
             raise PosixError(errno.ENOTEMPTY)
-        if self.is_aside(directory):
+        if is_aside(parent):
             self._table.prune(node)
         else:
             self._keep(directory)
@@ -151,57 +147,53 @@ class Files(Nodes):
 
     def rename(self, old: tuple[int, bytes], new: tuple[int, bytes], flags: int) -> None:
         """Move the name `old` (directory, name) to `new`; `flags` are those of renameat2(2)."""
-        exchange = flags == RENAME_EXCHANGE
+        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
+            raise PosixError(errno.EINVAL)
         old_parent, node = self._existing(*old)
+        target = self.lookup(*new)
         new_parent = self.directory(new[0])
-        target = self._target(node, old_parent, new, flags)
-        old_key = self._key(old_parent, old[1])
-        new_key = self._key(new_parent, new[1])
+        if target is not None and flags == RENAME_NOREPLACE:
+            raise PosixError(errno.EEXIST)
+        if target is self._table.control:
+            raise PosixError(errno.EPERM)
+        old_key, new_key = self._key(old_parent, old[1]), self._key(new_parent, new[1])
+        if flags == RENAME_EXCHANGE:
+            self._check_exchange(node, target, (old_parent, old_key), (new_parent, new_key))
+        else:
+            self._check_move(node, target, new_parent)
         if target is None:
             self._check_place(new_parent, new[1], new_key)
-        if exchange and self._would_meet(node, target, old_key, new_key):
-            raise PosixError(errno.EEXIST)
         if target is node:
             return
         self._check_lengths(node, old_key, new_key)
-        if exchange:
-            self._check_lengths(target, new_key, old_key)
         self._keep(old_parent)
         self._keep(new_parent)
         self._commit(node)
-        if exchange:
+        if flags == RENAME_EXCHANGE:
             self._commit(target)
         elif isinstance(target, File):
-            self.content.before_unlink(target, open=self._opens[target.ino] > 0)
-        record = Rename(
-            old_key,
-            new_key,
-            directory=isinstance(node, Directory),
-            new_directory=exchange and isinstance(target, Directory),
-            exchange=exchange,
-            time=self._core.now(),
-        )
-        self._core.move(record)
+            self.content.before_unlink(target, open=target.ino in self._opens)
+        exchange = flags == RENAME_EXCHANGE
+        is_directory = isinstance(node, Directory)
+        other = exchange and isinstance(target, Directory)
+        self._core.move(Rename(old_key, new_key, is_directory, other, exchange, self._core.now()))
         self.drain()
 
-    def _target(
-        self, node: Node, old_parent: Directory, new: tuple[int, bytes], flags: int
-    ) -> Node | None:
-        """Return what `new` names now; raise what rename(2) says where `node` cannot go there."""
-        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
-            raise PosixError(errno.EINVAL)
-        exchange = flags == RENAME_EXCHANGE
-        target = self.lookup(*new)
-        if target is not None and flags == RENAME_NOREPLACE:
-            raise PosixError(errno.EEXIST)
-        if target is None and exchange:
+    def _check_exchange(
+        self,
+        node: Node,
+        target: Node | None,
+        old: tuple[Directory, bytes],
+        new: tuple[Directory, bytes],
+    ) -> None:
+        """Raise what renameat2(2) says where the two cannot change places; (directory, key) each."""
+        if target is None:
             raise PosixError(errno.ENOENT)
-        if target is self._table.control:
-            raise PosixError(errno.EPERM)
-        self._check_move(node, target, self.directory(new[0]), exchange=exchange)
-        if exchange and target is not None:
-            self._check_move(target, node, old_parent, exchange=True)
-        return target
+        self._check_into(node, new[0])
+        self._check_into(target, old[0])
+        if self._would_meet(node, target, old[1], new[1]):
+            raise PosixError(errno.EEXIST)
+        self._check_lengths(target, new[1], old[1])
 
     # -- helpers -----------------------------------------------------------------------
 
@@ -234,26 +226,28 @@ class Files(Nodes):
     def _key(self, directory: Directory, name: bytes) -> bytes:
         key = self._table.key_at(directory, name)
         if key is None:
-            in_keys = self.is_aside(directory) and directory is not self._table.control
+            in_keys = is_aside(directory.ino) and directory is not self._table.control
             raise PosixError(errno.EINVAL if in_keys else errno.EPERM)
         return key
 
     def _check_place(self, directory: Directory, name: bytes, key: bytes) -> None:
         """Refuse a name below `.kvfs/keys/` for a key that has its own free path."""
-        if self.is_aside(directory) and not self._table.missing(key):
+        if is_aside(directory.ino) and not self._table.missing(key):
             place, _ = self._table.place(key)
             if place is not directory:
                 raise PosixError(errno.EINVAL)
 
-    def _check_move(
-        self, node: Node, target: Node | None, parent: Directory, *, exchange: bool
-    ) -> None:
-        """Raise what rename(2) says where `node` cannot take the place of `target` in `parent`."""
+    def _check_into(self, node: Node, parent: Directory) -> None:
+        """Raise what rename(2) says where nothing, or not `node`, can come into `parent`."""
         if parent.nlink == 0:
             raise PosixError(errno.ENOENT)
         if isinstance(node, Directory):
             self._check_not_into_itself(node, parent)
-        if target is None or exchange:
+
+    def _check_move(self, node: Node, target: Node | None, parent: Directory) -> None:
+        """Raise what rename(2) says where `node` cannot take the place of `target` in `parent`."""
+        self._check_into(node, parent)
+        if target is None:
             return
         if isinstance(node, Directory) and not isinstance(target, Directory):
             raise PosixError(errno.ENOTDIR)
@@ -284,7 +278,7 @@ class Files(Nodes):
                     stack.append((child, length + 1 + len(name)))
 
     def _check_not_into_itself(self, node: Directory, parent: Directory) -> None:
-        if self.is_aside(parent):
+        if is_aside(parent.ino):
             raise PosixError(errno.EPERM)
         above = parent
         while above is not self._table.root:
@@ -303,16 +297,20 @@ class Files(Nodes):
 
         Otherwise it would vanish for those who see it, with its last key.
         """
-        if directory.implicit and not self._table.is_aside(directory):
+        if directory.implicit and not is_aside(directory.ino):
             record = Mkdir(self._table.key_of(directory), time=self._core.now())
             self._core.commit(record)
 
     def _attrs(self, directory: Directory, owner: Owner, default_mode: int) -> Attrs:
         """Return how a new node in `directory` differs from a plain one."""
-        gid = directory.gid if directory.mode & stat.S_ISGID else owner.gid
-        attrs = Attrs(
-            mode=owner.mode if owner.mode != default_mode else None,
-            uid=owner.uid if owner.uid != self._table.uid else None,
-            gid=gid if gid != self._table.gid else None,
+        uid, gid, mode = owner
+        if directory.mode & stat.S_ISGID:
+            gid = directory.gid
+        table = self._table
+        if mode == default_mode and uid == table.uid and gid == table.gid:
+            return NO_ATTRS
+        return Attrs(
+            mode=mode if mode != default_mode else None,
+            uid=uid if uid != table.uid else None,
+            gid=gid if gid != table.gid else None,
         )
-        return NO_ATTRS if attrs == NO_ATTRS else attrs

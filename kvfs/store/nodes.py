@@ -9,14 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import Counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.errors import PosixError
-from kvfs.records import Attrs, Delete, Removexattr, Setattr, Setxattr
+from kvfs.records import Attrs, Delete, Removexattr, Setattr, Setxattr, new_tuple
 from kvfs.store.access import AccessTimes
-from kvfs.table import Directory, File, Node, Special
+from kvfs.table import Directory, File, Node, Special, is_aside
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
 if TYPE_CHECKING:
@@ -54,8 +53,9 @@ class Nodes:
         self._table = core.table
         self.content = content
         self.access_times = AccessTimes(core, content)
-        self._references: Counter[int] = Counter()
-        self._opens: Counter[int] = Counter()
+        self._get = core.table.nodes.get
+        self._references: dict[int, int] = {}
+        self._opens: dict[int, int] = {}
         self._orphans: dict[int, Node] = {}
 
     # -- looking -----------------------------------------------------------------
@@ -65,7 +65,7 @@ class Nodes:
 
         Raises `PosixError` ENOENT.
         """
-        node = self._table.node(ino) or self._orphans.get(ino)
+        node = self._get(ino) or self._orphans.get(ino)
         if node is None:
             raise PosixError(errno.ENOENT)
         return node
@@ -95,10 +95,6 @@ class Nodes:
             raise PosixError(errno.ENAMETOOLONG)
         return self._table.child(self.directory(parent), name)
 
-    def is_aside(self, directory: Directory) -> bool:
-        """Tell whether `directory` is `.kvfs` or below it."""
-        return directory.nlink > 0 and self._table.is_aside(directory)
-
     def names(self, directory: Directory) -> list[bytes]:
         """Return the names in `directory`, in the order in which they came."""
         return list(directory.entries)
@@ -120,28 +116,26 @@ class Nodes:
         """Return the attributes of `node`."""
         nlink, size, blocks = node.nlink, node.size, node.blocks
         mtime, ctime = node.mtime, node.ctime
-        if isinstance(node, Directory):
-            nlink = 2 + node.subdirs if node.nlink else 0
-        elif isinstance(node, File):
-            size, blocks = self.content.size(node), self.content.blocks(node)
+        rdev = 0
+        if isinstance(node, File):
             pending = self.content.pending(node)
-            if pending and pending.touched is not None:
-                ctime = max(ctime, pending.touched)
-                mtime = mtime if "mtime" in pending.explicit else pending.touched
-        rdev = node.rdev if isinstance(node, Special) else 0
-        return Stat(
-            node.ino,
-            node.mode,
-            nlink,
-            node.uid,
-            node.gid,
-            rdev,
-            size,
-            blocks,
-            node.atime,
-            mtime,
-            ctime,
+            if pending is not None:
+                size, blocks = pending.size, self.content.blocks(node)
+                if pending.touched is not None:
+                    ctime = max(ctime, pending.touched)
+                    mtime = mtime if "mtime" in pending.explicit else pending.touched
+        elif isinstance(node, Directory):
+            nlink = 2 + node.subdirs if nlink else 0
+        elif isinstance(node, Special):
+            rdev = node.rdev
+        found: Stat = new_tuple(
+            Stat,
+            (
+                *(node.ino, node.mode, nlink, node.uid, node.gid, rdev),
+                *(size, blocks, node.atime, mtime, ctime),
+            ),
         )
+        return found
 
     def statvfs(self) -> tuple[os.statvfs_result, int]:
         """Return the figures of the disk below, and how many nodes there are."""
@@ -151,26 +145,31 @@ class Nodes:
 
     def refer(self, ino: int) -> None:
         """Keep the node `ino` alive until a matching `forget`."""
-        self._references[ino] += 1
+        self._references[ino] = self._references.get(ino, 0) + 1
 
     def forget(self, ino: int, count: int = 1) -> None:
         """Take back `count` calls of `refer`."""
-        self._references[ino] -= count
-        if self._references[ino] <= 0:
-            del self._references[ino]
+        left = self._references.get(ino, 0) - count
+        if left > 0:
+            self._references[ino] = left
+            return
+        self._references.pop(ino, None)
+        if self._orphans:
             orphan = self._orphans.pop(ino, None)
             if isinstance(orphan, File):
                 self.content.forget(orphan)
 
     def opened(self, ino: int) -> None:
         """Note one more open handle of `ino`."""
-        self._opens[ino] += 1
+        self._opens[ino] = self._opens.get(ino, 0) + 1
         self.refer(ino)
 
     def closed(self, ino: int) -> None:
         """Note one open handle less."""
-        self._opens[ino] -= 1
-        if not self._opens[ino]:
+        left = self._opens[ino] - 1
+        if left:
+            self._opens[ino] = left
+        else:
             del self._opens[ino]
         self.forget(ino)
 
@@ -181,7 +180,7 @@ class Nodes:
         loses its name, which is returned as (directory, name).
         """
         pending = self.content.pending(node)
-        if pending is None or self._opens[node.ino] > 1:
+        if pending is None or self._opens.get(node.ino, 0) > 1:
             return []
         self.content.drop(node)
         if not pending.created or node.nlink == 0:
@@ -202,7 +201,7 @@ class Nodes:
     def drain(self) -> None:
         """Look after the nodes that have just lost their last name."""
         for node in self._table.detached:
-            if self._references[node.ino] > 0:
+            if node.ino in self._references:
                 self._orphans[node.ino] = node
             elif isinstance(node, File):
                 self.content.forget(node)
@@ -289,9 +288,7 @@ class Nodes:
         if node.nlink == 0:
             do(node, record)
             return
-        if node is self._table.control or (
-            isinstance(node, Directory) and node is not self._table.root and self.is_aside(node)
-        ):
+        if isinstance(node, Directory) and is_aside(node.ino):
             raise PosixError(errno.EPERM)
         key = self._table.key_of(node)
         record = record._replace(key=key, directory=isinstance(node, Directory))

@@ -6,7 +6,17 @@ it, without a clock, a random number or any I/O.
 
 from kvfs.table.audit import audit
 from kvfs.table.content import Extent
-from kvfs.table.node import CONTROL_INO, KEYS_INO, ROOT_INO, Directory, File, Node, Special, Symlink
+from kvfs.table.node import (
+    CONTROL_INO,
+    KEYS_INO,
+    ROOT_INO,
+    Directory,
+    File,
+    Node,
+    Special,
+    Symlink,
+    is_aside,
+)
 from kvfs.table.table import Table
 
 __all__ = [
@@ -21,4 +31,5 @@ __all__ = [
     "Symlink",
     "Table",
     "audit",
+    "is_aside",
 ]

@@ -23,6 +23,11 @@ FIRST_PIECE = 1 << 62
 """Numbers from here on are for the directories of long keys, which are no state."""
 
 
+def is_aside(ino: int) -> bool:
+    """Tell whether the directory `ino` is `.kvfs` or below it."""
+    return CONTROL_INO <= ino <= KEYS_INO or ino >= FIRST_PIECE
+
+
 class Node:
     """What all nodes have. Times are in nanoseconds since 1970.
 
@@ -112,7 +117,10 @@ class File(Node):
     @property
     def blocks(self) -> int:
         """Units of 512 bytes that hold data, holes left out."""
-        return -(-sum(extent.length for extent in self.extents) // 512)
+        extents = self.extents
+        if len(extents) == 1:
+            return -(-extents[0].length // 512)
+        return -(-sum(extent.length for extent in extents) // 512)
 
 
 class Directory(Node):

@@ -24,6 +24,7 @@ from kvfs.table.node import (
     Special,
     Symlink,
     inconsistent,
+    is_aside,
 )
 from kvfs.table.tree import Tree
 
@@ -214,48 +215,54 @@ class Table(Tree):
         parent.touch(record.time)
 
     def _rename(self, record: records.Rename, _location: Location | None) -> None:
-        below = record.new.startswith(record.key + b"/")
-        above = record.exchange and record.key.startswith(record.new + b"/")
-        illegal = (
-            (record.directory and keys.split(record.new) is None)
-            or (record.new_directory and keys.split(record.key) is None)
-            or (record.exchange and record.key == record.new)
-        )
-        if illegal or (record.directory and below) or (record.new_directory and above):
-            raise inconsistent("a directory cannot be moved there from", record.key)
         if record.exchange:
             self._exchange(record)
-            return
-        node = self._movable(record.key, directory=record.directory)
-        old_parent = self.directory(node.parent)
-        old_name = node.name
-        if not record.directory:
-            place, old_name = self.place(record.key)
-            assert place is not None
-            old_parent = place
-        target = self._target(record)
-        if target is node:
-            return
-        if record.directory:
-            self._check_free(target, record.new)
-        self.detach(old_parent, old_name)
-        if record.directory:
-            self._move_directory(node, target, record)
+        elif record.directory:
+            self._rename_directory(record)
         else:
-            self._move_value(node, target, record)
-        node.ctime = max(node.ctime, record.time)
-        old_parent.touch(record.time)
-        if record.directory:
-            self.move_shadowed(record.key, record.new, exchange=False)
-            self.settle(record.key)
-        else:
-            self.unshadow(record.key)
+            self._rename_value(record)
+
+    def _rename_value(self, record: records.Rename) -> None:
+        key, new, *_, time = record
+        old_parent, old_name = self.place(key)
+        ino = None if old_parent is None else old_parent.entries.get(old_name)
+        if old_parent is None or ino is None:
+            raise inconsistent("there is nothing at", key)
+        parent, name = self.place(new)
+        taken = None if parent is None else parent.entries.get(name)
+        if taken == ino:
+            return
+        node = self.detach(old_parent, old_name)
+        if parent is None or is_aside(parent.ino):
+            parent, name = self._prepare_counted(new, time)
+        if taken is not None:
+            replaced = self.detach(parent, name)
+            replaced.ctime = max(replaced.ctime, time)
+            self.drop(replaced)
+        self.attach(node, parent, name)
+        parent.touch(time)
+        node.ctime = max(node.ctime, time)
+        old_parent.touch(time)
+        self.unshadow(key)
         self.prune(old_parent)
 
-    def _target(self, record: records.Rename) -> Node | None:
-        if record.directory:
-            return self.find_directory(record.new)
-        return self.find(record.new)
+    def _rename_directory(self, record: records.Rename) -> None:
+        key, new, *_, time = record
+        if keys.split(new) is None or new.startswith(key + b"/"):
+            raise inconsistent("a directory cannot be moved there from", key)
+        node = self._movable(key, directory=True)
+        target = self.find_directory(new)
+        if target is node:
+            return
+        self._check_free(target, new)
+        old_parent = self.directory(node.parent)
+        self.detach(old_parent, node.name)
+        self._move_directory(node, target, record)
+        node.ctime = max(node.ctime, time)
+        old_parent.touch(time)
+        self.move_shadowed(key, new, exchange=False)
+        self.settle(key)
+        self.prune(old_parent)
 
     def _check_free(self, target: Node | None, path: bytes) -> None:
         """Raise if a directory cannot come to `path`, where `target` is the one there is."""
@@ -265,7 +272,7 @@ class Table(Tree):
         elif self.number_of(path) is not None:
             raise inconsistent("a value is in the way of a directory at", path)
 
-    def _move_directory(self, node: Node, target: Node | None, record: records.Rename) -> None:
+    def _move_directory(self, node: Node, target: Directory | None, record: records.Rename) -> None:
         if target is not None:
             parent, name = self.directory(target.parent), target.name
             target.ctime = max(target.ctime, record.time)
@@ -275,16 +282,14 @@ class Table(Tree):
         self.attach(node, parent, name)
         parent.touch(record.time)
 
-    def _move_value(self, node: Node, target: Node | None, record: records.Rename) -> None:
-        parent, name = self._prepare_counted(record.new, record.time)
-        if target is not None:
-            replaced = self.detach(parent, name)
-            replaced.ctime = max(replaced.ctime, record.time)
-            self.drop(replaced)
-        self.attach(node, parent, name)
-        parent.touch(record.time)
-
     def _exchange(self, record: records.Rename) -> None:
+        key, new = record.key, record.new
+        if (
+            key == new
+            or (record.directory and (keys.split(new) is None or new.startswith(key + b"/")))
+            or (record.new_directory and (keys.split(key) is None or key.startswith(new + b"/")))
+        ):
+            raise inconsistent("a directory cannot be moved there from", key)
         if record.directory != record.new_directory:
             path = record.key if record.directory else record.new
             if self.find(path) is not None:
@@ -355,7 +360,7 @@ class Table(Tree):
         key, attrs = record.key, record.attrs
         if above is not None and name in above.entries:
             raise inconsistent("something is in the way at", key)
-        if above is not None and not self.is_aside(above):
+        if above is not None and not is_aside(above.ino):
             return self._number(key, attrs, 0), above, name
         ino = self._number(key, attrs, self.missing(key))
         return ino, *self.prepare(key, record.time)

@@ -22,6 +22,7 @@ from kvfs.table.node import (
     Directory,
     File,
     Node,
+    is_aside,
 )
 
 if TYPE_CHECKING:
@@ -130,12 +131,10 @@ class Tree:
         names = keys.split(key) if key else []
         return None if names is None else self.directory_at(names)
 
-    def is_aside(self, directory: Directory) -> bool:
-        """Tell whether `directory` is `.kvfs` or below it."""
-        return directory.ino in (CONTROL_INO, KEYS_INO) or directory.ino > FIRST_PIECE
-
     def key_at(self, parent: Directory, name: bytes) -> bytes | None:
         """Return the key of the name `name` in `parent`; None if it can be none."""
+        if parent is self.root and name != keys.CONTROL:
+            return name
         names = [name]
         while parent.ino not in (ROOT_INO, CONTROL_INO, KEYS_INO):
             names.append(parent.name)
@@ -260,7 +259,7 @@ class Tree:
     def prune(self, directory: Directory) -> None:
         """Remove `directory`, and its parents, as far as they are implicit and empty."""
         while directory.implicit and not directory.entries:
-            key = None if self.is_aside(directory) else self.key_of(directory)
+            key = None if is_aside(directory.ino) else self.key_of(directory)
             parent = self.directory(directory.parent)
             self.drop(self.detach(parent, directory.name))
             if key is not None:

@@ -54,9 +54,12 @@ def init(major=7, minor=45, flags=0xFFFFFFFF, more=0xFFFFFFFF):
 
 
 @contextmanager
-def serving(kernel, handlers, failed=lambda _opcode, _error: errno.EIO, **kwargs):
+def serving(kernel, handlers, failed=lambda _opcode, _error: errno.EIO, *, minor=44, allowed=None):
     """Serve in a thread; the session ends as the connection does."""
-    session = Session(kernel.connection, threading.Lock(), **kwargs)
+    session = Session(kernel.connection, threading.Lock(), None, allowed)
+    kernel.ask(protocol.INIT, init(minor=minor))
+    session.shake_hands()
+    kernel.hear()
     ended = []
     thread = threading.Thread(target=lambda: ended.append(session.serve(handlers, failed)))
     thread.start()
@@ -129,7 +132,7 @@ def test_requests_are_answered_in_order(kernel):
     assert heard == [(asked[0], 0, b"NAME\0"), (asked[1], 0, b"in parts"), (asked[2], 0, b"")]
 
 
-@pytest.mark.parametrize("opcode", [protocol.LSEEK, protocol.OPCODES - 1, protocol.OPCODES, 4096])
+@pytest.mark.parametrize("opcode", [protocol.LSEEK, 63, 4096])
 def test_what_has_no_handler_is_not_implemented(kernel, opcode):
     with serving(kernel, {}):
         asked = kernel.ask(opcode)
@@ -162,7 +165,8 @@ def test_an_answer_can_come_later_and_from_another_thread(kernel):
 
 def test_others_than_the_owner_and_root_are_refused(kernel):
     handlers = {opcode: lambda _header, _body: b"" for opcode in (protocol.OPEN, protocol.READ)}
-    with serving(kernel, handlers, allowed=frozenset({0, 1000})):
+    refused = lambda _opcode, error: error.errno  # noqa: E731
+    with serving(kernel, handlers, refused, allowed=frozenset({0, 1000})):
         codes = []
         for uid in (0, 1000, 1001):
             kernel.ask(protocol.OPEN, uid=uid)
@@ -172,15 +176,29 @@ def test_others_than_the_owner_and_root_are_refused(kernel):
         assert kernel.hear()[1] == 0, "what is open may be read"
 
 
-def test_the_kernel_is_told_what_to_forget(kernel):
-    with serving(kernel, {}) as session:
-        session.forget_attributes(17)
-        assert kernel.hear() == (0, -protocol.NOTIFY_INVAL_INODE, struct.pack("=Qqq", 17, -1, 0))
-        session.forget_pages(18)
-        assert kernel.hear() == (0, -protocol.NOTIFY_INVAL_INODE, struct.pack("=Qqq", 18, 0, 0))
-        session.forget_name(1, b"name")
-        body = struct.pack("=QII", 1, 4, 0) + b"name\0"
-        assert kernel.hear() == (0, -protocol.NOTIFY_INVAL_ENTRY, body)
+@pytest.mark.parametrize("minor", [43, 44])
+def test_the_kernel_is_told_what_to_forget(kernel, minor):
+    served = []
+
+    def flush(_header, _body):
+        served[0].forget_pages(18)
+        served[0].forget_name(1, b"name")
+        served[0].forget_attributes(17)
+        return b""
+
+    with serving(kernel, {protocol.FLUSH: flush}, minor=minor) as session:
+        served.append(session)
+        asked = kernel.ask(protocol.FLUSH)
+        heard = [kernel.hear() for _ in range(4)]
+    attributes = (0, -protocol.NOTIFY_INVAL_INODE, struct.pack("=Qqq", 17, -1, 0))
+    answer = (asked, 0, b"")
+    pages = (0, -protocol.NOTIFY_INVAL_INODE, struct.pack("=Qqq", 18, 0, 0))
+    name = (0, -protocol.NOTIFY_INVAL_ENTRY, struct.pack("=QII", 1, 4, 0) + b"name\0")
+    epoch = (0, -protocol.NOTIFY_INC_EPOCH, b"")
+    if minor == 43:
+        assert heard == [attributes, answer, pages, name]
+    else:
+        assert heard == [epoch, attributes, answer, pages]
 
 
 def test_a_signal_ends_the_wait_for_a_request(kernel):
