@@ -12,9 +12,14 @@ import fcntl
 import os
 import tempfile
 from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
+_SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -76,6 +81,20 @@ class Disk:
             view = memoryview(data)
             while written < len(data):
                 written += os.pwrite(fd, view[written:], offset + written)
+
+    def write_parts(
+        self, fd: int, parts: Sequence[bytes | bytearray | memoryview], offset: int
+    ) -> None:
+        """Write all of `parts`, up to 1,024 of them, one after the other at `offset`."""
+        written = os.pwritev(fd, parts, offset)
+        if written < sum(map(len, parts)):
+            self.write(fd, b"".join(parts)[written:], offset + written)
+
+    def start_sync(self, fd: int, offset: int, length: int) -> None:
+        """Let the disk begin with `length` bytes at `offset`; promises nothing."""
+        _libc.sync_file_range(
+            fd, ctypes.c_longlong(offset), ctypes.c_longlong(length), _SYNC_FILE_RANGE_WRITE
+        )
 
     def truncate(self, fd: int, size: int) -> None:
         """Cut or extend the file to `size` bytes."""

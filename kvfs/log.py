@@ -34,11 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from kvfs.codec import Codec
+    from kvfs.codec.base import Data
     from kvfs.config import Config
     from kvfs.disk import Disk
     from kvfs.records import Record
 
 _OPEN_FILES = 32
+_PARTS = 512
+"""Parts to write at once: half of what the system takes (IOV_MAX)."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
 """A limit of the process or the machine; the disk is sound."""
@@ -112,13 +115,12 @@ class Log:
         if self._failure:
             self.check_writable()
         last = len(records) - 1
-        encode, room = self.codec.encode, self.max_record
+        parts_of, room = self.codec.parts, self.max_record
         encoded = []
         for index, record in enumerate(records):
-            raw = encode(record, more=atomic and index < last)
-            if len(raw) > room:
-                check_length(record, len(raw), room)
-            encoded.append(raw)
+            parts = parts_of(record, more=atomic and index < last)
+            check_length(record, len(parts[0]) + len(parts[1]), room)
+            encoded.append(parts)
         if self._unrestored:
             self._finish_restoring()
         mark = self._end()
@@ -145,7 +147,7 @@ class Log:
         except (OSError, MemoryError) as error:
             self._refuse((number, offset, self.sequence), error)
             raise
-        active.size = offset + len(raw)
+        active.grow(len(raw))
         self.sequence += 1
         location: Location = new_tuple(Location, (number, offset, len(raw)))
         return location
@@ -218,30 +220,36 @@ class Log:
                 self._active.close()
                 self._active = None
 
-    def _write(self, encoded: list[bytes]) -> list[Location]:
+    def _write(self, encoded: list[tuple[bytes, Data]]) -> list[Location]:
         """Write the records, rolling to a new segment where one does not fit."""
         locations: list[Location] = []
-        run: list[bytes | bytearray] = []
-        length = 0
-        for raw in encoded:
-            if self._active is None or self._active.size + length + len(raw) > self._limit:
-                self._flush_run(run, length)
-                run, length = [], 0
-                if self._active is None or self._active.size + len(raw) > self._limit:
+        run: list[Data] = []
+        size = 0
+        for raw, data in encoded:
+            length = len(raw) + len(data)
+            if not self._has_room(size + length) or len(run) >= _PARTS:
+                self._flush_run(run)
+                run, size = [], 0
+                if not self._has_room(length):
                     self._roll()
             active = self._active
             assert active is not None
-            place = Place(active.number, active.size + length, active.synced)
-            locations.append(Location(place.number, place.offset, len(raw)))
-            run.append(self.codec.seal(raw, place))
-            length += len(raw)
-        self._flush_run(run, length)
+            place = Place(active.number, active.size + size, active.synced)
+            locations.append(Location(place.number, place.offset, length))
+            run += (self.codec.seal(raw, place, data), data)
+            size += length
+        self._flush_run(run)
         return locations
 
-    def _flush_run(self, run: list[bytes | bytearray], length: int) -> None:
-        if length and self._active:
-            self._active.append(run[0] if len(run) == 1 else b"".join(run))
-            self.sequence += len(run)
+    def _has_room(self, length: int) -> bool:
+        """Tell whether `length` more bytes fit into the active segment."""
+        return self._active is not None and self._active.size + length <= self._limit
+
+    def _flush_run(self, run: list[Data]) -> None:
+        """Append records, each in two parts."""
+        if run and self._active:
+            self._active.append(run)
+            self.sequence += len(run) // 2
 
     def _roll(self) -> None:
         """Close the active segment and begin the next."""

@@ -61,7 +61,7 @@ class Write(NamedTuple):
 
     key: bytes
     offset: int
-    data: bytes
+    data: bytes | bytearray | memoryview
     time: int = 0
 
 

@@ -14,9 +14,14 @@ from kvfs.errors import CorruptionError
 
 if TYPE_CHECKING:
     from kvfs.codec import Codec
+    from kvfs.codec.base import Data
     from kvfs.disk import Disk
     from kvfs.records import Location
 
+_COPIED = 16 * 1024
+"""Bytes that are copied into one piece sooner than written in parts."""
+_BEGIN = 8 * 1024 * 1024
+"""Bytes that are worth to let the disk begin with."""
 _NAME = re.compile(r"([0-9]{8,})\.seg")
 
 
@@ -72,6 +77,7 @@ class Segment:
         self.fd = fd
         self.size = size
         self.synced = 0
+        self._begun = size
 
     @classmethod
     def open(cls, disk: Disk, directory: str, number: int, *, writable: bool = False) -> Segment:
@@ -93,7 +99,7 @@ class Segment:
         fd = disk.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         segment = cls(disk, number, fd, 0)
         try:
-            segment.append(codec.header(SegmentHeader(store_id, number, first)))
+            segment.append([codec.header(SegmentHeader(store_id, number, first))])
             disk.sync_directory(directory)
         except BaseException:
             segment.close()
@@ -101,19 +107,32 @@ class Segment:
             raise
         return segment
 
-    def append(self, data: bytes | bytearray) -> int:
-        """Write `data` at the end and return the offset where it starts."""
-        offset = self.size
-        if data:
-            self._disk.write(self.fd, data, offset)
-        self.size = offset + len(data)
-        return offset
+    def append(self, parts: list[Data]) -> None:
+        """Write `parts`, one after the other, at the end."""
+        length = sum(map(len, parts))
+        if length > _COPIED:
+            self._disk.write_parts(self.fd, parts, self.size)
+        elif length:
+            self._disk.write(self.fd, b"".join(parts), self.size)
+        self.grow(length)
+
+    def grow(self, length: int) -> None:
+        """Note that `length` bytes were written at the end.
+
+        From time to time the disk is told to begin with what is there, so that
+        little is left to wait for when the segment is synced.
+        """
+        self.size += length
+        if self.size - self._begun >= _BEGIN:
+            self._disk.start_sync(self.fd, self._begun, self.size - self._begun)
+            self._begun = self.size
 
     def cut(self, size: int) -> None:
         """Drop everything from `size` on."""
         self._disk.truncate(self.fd, size)
         self.size = size
         self.synced = min(self.synced, size)
+        self._begun = min(self._begun, size)
 
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset`, fewer at the end of the file."""

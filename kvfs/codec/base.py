@@ -13,6 +13,10 @@ CHUNK = 128 * 1024
 """The most data, in bytes, that one record of a cut value holds."""
 
 
+Data = bytes | bytearray | memoryview
+"""Bytes that are only looked at."""
+
+
 class BadRecordError(Exception):
     """The bytes at `offset` are no whole, valid record."""
 
@@ -86,11 +90,17 @@ class Codec(Protocol):
         Raises `BadRecordError` if the head is damaged.
         """
 
+    def parts(self, record: Record, *, more: bool = False) -> tuple[bytes, Data]:
+        """Return what `encode` does in two parts: the second is data of `record`, not copied."""
+
     def encode(self, record: Record, *, more: bool = False) -> bytes:
         """Return the bytes of `record` but for its place; `more` ties it to the next one."""
 
-    def seal(self, raw: bytes, place: Place) -> bytes | bytearray:
-        """Return what `encode` gave, made to verify at `place` and nowhere else."""
+    def seal(self, raw: bytes, place: Place, data: Data = b"") -> bytes | bytearray:
+        """Return `raw`, made to verify at `place` and nowhere else, together with `data` behind it.
+
+        The two are what `parts` gave; or `raw` is what `encode` gave.
+        """
 
     def encode_at(self, record: Record, number: int, offset: int, synced: int) -> bytes | bytearray:
         """Return `record` encoded and sealed for the place that the three others are."""

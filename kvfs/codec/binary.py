@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from crc32c import crc32c
 
-from kvfs.codec.base import CHUNK, BadRecordError, Place, Scanned, Seeming, SegmentHeader
+from kvfs.codec.base import CHUNK, BadRecordError, Data, Place, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_CODE, BY_TYPE, Kind, Layout
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put, new_tuple
@@ -31,6 +31,7 @@ MAX_BODY = CHUNK + 2 * MAX_KEY + 256
 _SEGMENT = struct.Struct("<8sI16sQQ16xI")  # magic, version, store id, number, first, CRC
 _RECORD = struct.Struct("<IIIBBHq")  # CRC, synced, body length, mark, type, flags, time
 _KEYED = struct.Struct("<IIIBBHqH")  # the same, and the length of the key, which begins each body
+_COPIED = 4096  # bytes that are copied sooner than a view of them is made
 _SUMMED = 4  # the CRC covers a record from here on
 _MARK_AT = 12
 _SPREAD = 0x9E3779B1  # 2**32 divided by the golden ratio, as in Fibonacci hashing
@@ -100,38 +101,44 @@ class BinaryCodec:
             raise BadRecordError(0, reason, foreign=True)
         return SegmentHeader(store_id, number, first)
 
-    def encode(self, record: Record, *, more: bool = False) -> bytes:
-        """Return header and body of `record`."""
+    def parts(self, record: Record, *, more: bool = False) -> tuple[bytes, Data]:
+        """Return the header of `record` with its fields, and its data, which ends it."""
         values: Any = record  # a tuple: the fields, then flags and attributes, then the time
         code, kinds, flag_bits, at = _PLANS[type(record)]
         flags = _MORE if more else 0
-        parts: list[bytes] = []
-        tail = b""
+        fields: list[bytes] = []
+        data: Data = b""
         for kind, value in zip(kinds, values, strict=False):
             if kind is _BYTES:
-                parts.append(_U16.pack(len(value)))
-                parts.append(value)
+                fields.append(_U16.pack(len(value)))
+                fields.append(value)
             elif kind is _NUMBER:
-                parts.append(_U64.pack(value))
+                fields.append(_U64.pack(value))
             else:
-                tail = value
+                data = value
         for index, bit in flag_bits:
             if values[index]:
                 flags |= bit
         if at and values[at] != NO_ATTRS:
             flags |= _ATTRS
-            parts.append(_pack_attrs(values[at]))
-        parts.append(tail)
-        body = b"".join(parts)
-        return _RECORD.pack(0, 0, len(body), MARK, code, flags, values[-1]) + body
+            fields.append(_pack_attrs(values[at]))
+        body = b"".join(fields)
+        length = len(body) + len(data)
+        return _RECORD.pack(0, 0, length, MARK, code, flags, values[-1]) + body, data
 
-    def seal(self, raw: bytes, place: Place) -> bytearray:
+    def encode(self, record: Record, *, more: bool = False) -> bytes:
+        """Return header and body of `record`."""
+        return b"".join(self.parts(record, more=more))
+
+    def seal(self, raw: bytes, place: Place, data: Data = b"") -> bytearray:
         """Set what the place decides: the synced offset, and the checksum masked with the place."""
         number, offset, synced = place
         sealed = bytearray(raw)
         _PLACE.pack_into(sealed, 0, 0, synced)
-        crc = crc32c(memoryview(sealed)[_SUMMED:]) ^ self._mask(number, offset)
-        _CRC.pack_into(sealed, 0, crc)
+        crc = crc32c(memoryview(sealed)[_SUMMED:])
+        if data:
+            crc = crc32c(data, crc)
+        _CRC.pack_into(sealed, 0, crc ^ self._mask(number, offset))
         return sealed
 
     def encode_at(self, record: Record, number: int, offset: int, synced: int) -> bytes | bytearray:
@@ -211,7 +218,8 @@ class BinaryCodec:
         end = body + length
         if end > len(data):
             raise BadRecordError(offset, "the record is cut short")
-        if crc32c(data[offset + _SUMMED : end]) ^ mask != crc:
+        summed = data if length < _COPIED else memoryview(data)
+        if crc32c(summed[offset + _SUMMED : end]) ^ mask != crc:
             raise BadRecordError(offset, "the checksum does not match")
         start = body + _U16.size + size
         if start > end:

@@ -15,7 +15,7 @@ import re
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from kvfs.codec.base import CHUNK, BadRecordError, Scanned, Seeming, SegmentHeader
+from kvfs.codec.base import CHUNK, BadRecordError, Data, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_LETTER, BY_TYPE, Kind
 from kvfs.keys import MAX_KEY
 from kvfs.records import NO_ATTRS, Attrs, Put
@@ -58,6 +58,10 @@ class TextCodec:
         """Return None: there is no header."""
         return None
 
+    def parts(self, record: Record, *, more: bool = False) -> tuple[bytes, Data]:
+        """Return the line, whole: what it holds may have to be escaped."""
+        return self.encode(record), b""
+
     def encode(self, record: Record, *, more: bool = False) -> bytes:
         """Return the line of `record`, with its newline."""
         layout = BY_TYPE[type(record)]
@@ -67,8 +71,9 @@ class TextCodec:
             value: Any = getattr(record, name)
             if kind is Kind.NUMBER:
                 value = b"%o" % value if name == "mode" else b"%d" % value
-            elif _SPECIAL.search(value):
-                special = True
+            else:
+                value = bytes(value)
+                special = special or _SPECIAL.search(value) is not None
             fields.append(value)
         letter = layout.letter
         if special:
@@ -79,7 +84,7 @@ class TextCodec:
             fields += _format_attrs(record.attrs)  # type: ignore[union-attr]
         return b"|".join([letter, *fields]) + b"\n"
 
-    def seal(self, raw: bytes, place: Place) -> bytes:
+    def seal(self, raw: bytes, place: Place, data: Data = b"") -> bytes:
         """Return the line as it is: it may stand anywhere."""
         return raw
 

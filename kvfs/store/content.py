@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
-from kvfs.codec.base import CHUNK
+from kvfs.codec.base import CHUNK, Data
 from kvfs.errors import (
     CorruptionError,
     KvfsError,
@@ -203,7 +203,7 @@ class Content:
         elif offset + len(data) > MAX_FILE:
             raise PosixError(errno.EFBIG)
         else:
-            core.commit(Write(core.table.key_of(node), offset, bytes(data), core.now()))
+            core.commit(Write(core.table.key_of(node), offset, data, core.now()))
 
     def _put(self, pending: Pending, offset: int, data: bytes | memoryview) -> None:
         """Put `data` into the buffer, if the file still fits into a record then."""
@@ -331,13 +331,13 @@ class Content:
             key = self._core.table.key_of(pending.node)
             self._core.check_fits(Write(key, offset + len(data), b"x", now))
         start = pending.start if pending.buffer else offset
-        run = pending.buffer + data
-        whole = len(run) - len(run) % CHUNK
-        if whole and pending.node.nlink:
+        run: Data = pending.buffer + data if pending.buffer else data
+        whole = len(run) - len(run) % CHUNK if pending.node.nlink else 0
+        if whole:
             record = Write(self._core.table.key_of(pending.node), 0, b"", now)
-            self._core.commit(*self._core.write_parts(record, start, run[:whole]))
-            start, run = start + whole, run[whole:]
-        pending.start, pending.buffer = start, run
+            with memoryview(run) as view:
+                self._core.commit(*self._core.write_parts(record, start, view[:whole]))
+        pending.start, pending.buffer = start + whole, bytearray(run[whole:])
 
     def _log_run(self, pending: Pending) -> None:
         if pending.buffer and pending.node.nlink:

@@ -26,6 +26,7 @@ from kvfs.table.table import MAX_TIME
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kvfs.codec.base import Data
     from kvfs.config import Config
     from kvfs.disk import Disk
     from kvfs.records import Location
@@ -225,16 +226,16 @@ class Core:
         parts += self.write_parts(Write(record.key, 0, b"", record.time), first, value[first:])
         return tuple(parts)
 
-    def write_parts(self, record: Any, offset: int, data: bytes | bytearray) -> Sequence[Record]:
-        """Return the writes that put `data` at `offset`, each like `record`."""
+    def write_parts(self, record: Any, offset: int, data: Data) -> Sequence[Record]:
+        """Return the writes that put `data`, which they do not copy, at `offset`, like `record`."""
         if not data:
             return ()
         if len(data) <= self.whole:
-            return (Write(record.key, offset, bytes(data), record.time),)
+            return (Write(record.key, offset, data, record.time),)
         chunk = max(self.log.codec.chunk(record, self.log.max_record), 1)
         view = memoryview(data)
         return [
-            record._replace(offset=offset + start, data=bytes(view[start : start + chunk]))
+            Write(record.key, offset + start, view[start : start + chunk], record.time)
             for start in range(0, len(data), chunk)
         ]
 

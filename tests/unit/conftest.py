@@ -48,6 +48,12 @@ class FaultyDisk(Disk):
         if plan := self._failing(name):
             raise OSError(plan[2], os.strerror(plan[2]))
 
+    def write_parts(self, fd, parts, offset):
+        self.write(fd, b"".join(parts), offset)
+
+    def start_sync(self, fd, offset, length):
+        pass
+
     def write(self, fd, data, offset):
         if plan := self._failing("write"):
             if plan[3]:

@@ -121,6 +121,12 @@ class ForgetfulDisk(Disk):
     def read(self, fd, size, offset):
         return bytes(self._open[fd].content[offset : offset + size])
 
+    def write_parts(self, fd, parts, offset):
+        self.write(fd, b"".join(parts), offset)
+
+    def start_sync(self, fd, offset, length):
+        pass
+
     def write(self, fd, data, offset):
         file, data = self._open[fd], bytes(data)
         file.changes.append((self._tick(), offset, data))
