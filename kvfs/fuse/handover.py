@@ -37,6 +37,7 @@ _SHORT = 0.2
 _PENALTY = 1.0
 """Seconds for which a thread stays a usual one then, and after it has starved, at first."""
 _MOST_PENALTY = 64.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FREE, BOUND, _STARVED = range(3)
 _STATE, _PROCESSOR = 0, 36  # of the words behind the name in /proc/PID/stat
 
@@ -55,9 +56,12 @@ class Handover:
         self._penalty = _PENALTY
         self._not_before = self._since = 0.0
         thread = threading.get_native_id()
+        # A signal must not hit the new process before it ignores them.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._pid = os.fork()
         if self._pid == 0:
             _look_after(thread, self._usual, reading, self.state)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.close(reading)
 
     def share(self, client: int) -> None:
@@ -124,8 +128,9 @@ def _look_after(thread: int, usual: set[int], pipe: int, shared: mmap.mmap) -> N
     """Be the process beside the thread, until the pipe is closed."""
     try:
         # Ctrl-C goes to both; the one that serves knows what to do.
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         directory = f"/proc/{os.getppid()}/task/{thread}"
         os.closerange(0, pipe)
         os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))

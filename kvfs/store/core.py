@@ -53,6 +53,7 @@ class Core:
         self.closed = False
         owner = disk.stat(path)
         self.table = Table(owner.st_uid, owner.st_gid, config.created)
+        self.table.nodes.keeps_values = writable
         paths = LogPaths(
             *(os.path.join(path, name) for name in ("segments", "quarantine", "clean"))
         )

@@ -78,7 +78,7 @@ class Store:
             ino = core.table.number_of(key)
             nodes = core.table.nodes
             if ino is None:
-                ino = core.create(Put(key, b"", NO_ATTRS, core.now()), value=value)
+                core.create(Put(key, b"", NO_ATTRS, core.now()), value=value)
             elif (changed := nodes.ctime_of(ino)) is not None:
                 record = Put(key, b"", NO_ATTRS, max(core.now(), changed))
                 parts = core.put_parts(record, value)
@@ -86,7 +86,6 @@ class Store:
             else:
                 self._replace(key, nodes[ino], value)
                 self.files.settle()
-            nodes.keep_value(ino, value)
 
     def _replace(self, key: bytes, node: Node, value: bytes) -> None:
         """Set the value of a file that somebody may use."""

@@ -5,8 +5,8 @@ is a byte string: what differs from file to file, and nothing else. It becomes
 a `File` when somebody asks for it, and goes back to rest in `settle`, which is
 called where nobody holds a node that is not in use.
 
-The values of small files at rest are kept as well, within bounds, so that
-what is asked for often is read and verified once.
+The values of small files that were put of late, or read, are kept as well while
+they rest, within bounds: what is asked for often is read and verified once.
 
 A file can rest that has one name, no extended attributes, and at most one
 extent, which is all of it. Others stay as they are.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _REST = struct.Struct("=qqIIIIIH")
 """atime; mtime, which is the ctime too; inode of the directory; segment, offset and length of the
 record; size; who owns it and may use it, an index of `_owners`. The name follows."""
-_VALUES = 32 * 1024 * 1024
+_VALUES = 16 * 1024 * 1024
 """Bytes of the values that are kept in memory, and of what it takes to keep them."""
 _SMALL = 1024
 """Longer values are not kept: to read them costs little more than to have read them."""
@@ -53,6 +53,8 @@ class Inodes:
         self._awake: dict[int, File] = {}
         """Files among `_nodes` that may come to rest again, those longest awake first."""
         self._limit = _AWAKE
+        self.keeps_values = False
+        """Whether values are kept in memory: who reads a store once has no use for that."""
         self._values: OrderedDict[int, bytes] = OrderedDict()
         """Values of files at rest, as they were last read or written; the oldest go first."""
         self._valued = 0
@@ -165,7 +167,7 @@ class Inodes:
 
     def keep_value(self, ino: int, value: bytes) -> None:
         """Keep the value of the file `ino`, if it is at rest, for those who ask next."""
-        if len(value) > _SMALL or ino not in self._resting:
+        if not self.keeps_values or len(value) > _SMALL or ino not in self._resting:
             return
         if ino in self._values:
             self._forget_value(ino)

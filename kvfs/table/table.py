@@ -86,26 +86,26 @@ class Table(Tree):
         ino = None if parent is None else parent.entries.get(name)
         plain = location if attrs is NO_ATTRS else None
         if ino is None:
-            if (
-                plain is None
-                or parent is not self.root
-                or not self._rest_new(name, time, plain, size)
-            ):
+            if plain is None or parent is not self.root or not self._rest_new(record, plain):
                 self._put_new(record, location, parent, name)
-        elif plain is None or not self.nodes.rest_anew(ino, time, plain, size):
+        elif plain is not None and self.nodes.rest_anew(ino, time, plain, size):
+            self.nodes.keep_value(ino, data)
+        else:
             node = self.nodes[ino]
             if not isinstance(node, File):
                 raise inconsistent("there is no value at", key)
             _set_times(node, attrs, time)
             _fill(node, location, size)
 
-    def _rest_new(self, name: bytes, time: int, location: Location, size: int) -> bool:
+    def _rest_new(self, record: records.Put, location: Location) -> bool:
         """Make a file in the root that has no attributes of its own, at rest; False if it cannot."""
-        ino, root = self.next_ino, self.root
-        if ino >= MAX_INO or not self.nodes.add_resting(
-            ino, self._plain, time, time, ROOT_INO, name, location, size
+        name, data, _, time = record
+        ino, root, nodes = self.next_ino, self.root, self.nodes
+        if ino >= MAX_INO or not nodes.add_resting(
+            ino, self._plain, time, time, ROOT_INO, name, location, len(data)
         ):
             return False
+        nodes.keep_value(ino, data)
         self.next_ino = ino + 1
         root.entries[name] = ino
         self.values += 1
@@ -126,6 +126,7 @@ class Table(Tree):
                 ino, self._plain, time, time, parent.ino, name, location, size
             )
         ):
+            self.nodes.keep_value(ino, data)
             parent.entries[name] = ino
             self.values += 1
             parent.touch(time)

@@ -28,7 +28,7 @@ def test_damage_is_never_handed_out(path, segments):
     with kvfs.open(path) as store:
         store.put("k", b"old")
         store.put("k", b"new value")
-    with kvfs.open(path) as store:  # which has not the value in memory
+    with kvfs.open(path, read_only=True) as store:  # which has no value in memory
         at = segments(path)[0].index(b"new value")
         with open(os.path.join(path, "segments", "00000001.seg"), "r+b") as file:
             file.seek(at)
@@ -105,7 +105,7 @@ def test_after_a_failed_write_the_store_only_reads(path, faulty):
 def test_a_failed_read_is_an_error_of_kvfs(path, faulty):
     with kvfs.open(path, disk=faulty) as store:
         store.put("a", "1")
-    with kvfs.open(path, disk=faulty) as store:  # which has not the value in memory
+    with kvfs.open(path, disk=faulty, read_only=True) as store:  # which has no value in memory
         faulty.fail("read", errno.EIO)
         with pytest.raises(kvfs.KvfsError, match="00000001") as caught:
             store.get("a")
