@@ -215,7 +215,7 @@ def _converse(
     """Serve until the mount is gone (True), or is to be ended (False)."""
     from kvfs.filesystem import Filesystem, Syncer, errno_of
 
-    syncer = Syncer(store)
+    syncer = Syncer(store, session.defer)
     filesystem = Filesystem(
         store,
         session,

@@ -1,8 +1,12 @@
-"""One fsync for all who wait, in a thread of its own: group commit.
+"""One fsync for all who wait: group commit.
 
-The same thread does what comes every second: it logs what was added to files
+Where the disk is slow, a thread of its own does it, so that others go on
+meanwhile. Where it takes no longer than a few requests, the thread that serves
+does it itself once no request is waiting, and nobody has to wake anybody.
+
+The thread also does what comes every second: it logs what was added to files
 in place, or read, and syncs the log. It takes the lock of the store for the
-former and none for the latter, so that others go on meanwhile.
+former and none for the latter.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between syncs in the background
+_QUICK = 0.001  # seconds of a sync that the thread that serves does itself
 _MOST = 1000  # access times to log at once: some milliseconds
 
 Done = Callable[[int], object]
@@ -30,10 +35,22 @@ Done = Callable[[int], object]
 class Syncer:
     """Brings what is logged to stable storage, once for all who wait."""
 
-    def __init__(self, store: Store, interval: float = _INTERVAL) -> None:
-        """Sync the log of `store`, at the latest `interval` seconds after a change."""
+    def __init__(
+        self,
+        store: Store,
+        defer: Callable[[Callable[[bool], object]], object],
+        interval: float = _INTERVAL,
+    ) -> None:
+        """Sync the log of `store`, at the latest `interval` seconds after a change.
+
+        `defer` calls its argument in the thread that serves, when no request
+        is waiting (True) or that takes too long (False).
+        """
         self._store = store
+        self._defer = defer
         self._interval = interval
+        self._took = _QUICK  # seconds of the last sync, and of a good disk before that
+        self._deferred: list[Done] = []
         self._condition = threading.Condition()
         self._waiting: list[Done] = []
         self._stopping = self._failed = False
@@ -53,10 +70,25 @@ class Syncer:
     def when_synced(self, done: Done) -> None:
         """Call `done` once everything logged before this call survives a power cut, or will not.
 
-        Comes from the thread that logs, or with the lock of the store.
+        For the thread that serves.
         """
+        if self._took > _QUICK:
+            self._leave_to_thread([done])
+            return
+        self._deferred.append(done)
+        if len(self._deferred) == 1:
+            self._defer(self._sync_deferred)
+
+    def _sync_deferred(self, idle: bool) -> None:  # noqa: FBT001 - as `defer` has it
+        waiting, self._deferred = self._deferred, []
+        if idle:
+            _tell(waiting, self._sync())
+        else:
+            self._leave_to_thread(waiting)
+
+    def _leave_to_thread(self, waiting: list[Done]) -> None:
         with self._condition:
-            self._waiting.append(done)
+            self._waiting += waiting
             self._condition.notify()
 
     def _run(self) -> None:
@@ -66,9 +98,7 @@ class Syncer:
                 self._tick()
                 due = time.monotonic() + self._interval
             if waiting or not self._failed:
-                code = self._sync()
-                for done in waiting:
-                    done(code)
+                _tell(waiting, self._sync())
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""
@@ -96,7 +126,9 @@ class Syncer:
         store = self._store
         try:
             if store.synced < store.position:
+                start = time.perf_counter()
                 store.sync_log()
+                self._took = time.perf_counter() - start
             store.check_healthy()
         except KvfsError as error:
             self._note(error)
@@ -110,3 +142,8 @@ class Syncer:
         if isinstance(error, StoreFailedError) and not self._failed:
             self._failed = True
             _log.error("background sync stopped: %s", error)
+
+
+def _tell(waiting: list[Done], code: int) -> None:
+    for done in waiting:
+        done(code)

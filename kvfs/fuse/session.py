@@ -15,6 +15,7 @@ import errno
 import logging
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -82,6 +83,8 @@ _BY_HANDLE = frozenset(
 _COHERENT_DIRECT_IO = 39
 """The minor version (Linux 6.6) since which direct writes drop what the kernel has cached."""
 
+_PATIENCE = 32
+"""So many requests may come before what was deferred is done."""
 _EPOCHS = 44
 """The minor version (Linux 6.16) since which all names can be declared stale at once."""
 
@@ -142,6 +145,11 @@ class Session:
         self._stale: list[_Stale] = []
         self._to_forget: queue.SimpleQueue[_Stale | None] = queue.SimpleQueue()
         self._epochs = False
+        self._deferred: Callable[[bool], object] | None = None
+        self._patience = 0
+        polled = select.poll()
+        polled.register(connection.fd, select.POLLIN)
+        self._poll = polled.poll
         self.direct_io = False
 
     def shake_hands(self) -> None:
@@ -215,6 +223,15 @@ class Session:
         """Answer the request `unique` without a body; `code` is 0 or an errno."""
         self._send(protocol.HEADER_OUT.pack(protocol.HEADER_OUT.size, -code, unique))
 
+    def defer(self, work: Callable[[bool], object]) -> None:
+        """Call `work` once no request is waiting (True), or a few have come in between (False).
+
+        For a handler, to do for several at once, and with nobody kept waiting,
+        what takes long. It has one such work at a time.
+        """
+        self._deferred = work
+        self._patience = _PATIENCE
+
     def forget_attributes(self, nodeid: int) -> None:
         """Make the kernel ask anew for the attributes of a node."""
         self._notify(protocol.NOTIFY_INVAL_INODE, protocol.INVAL_INODE_OUT.pack(nodeid, -1, 0))
@@ -268,6 +285,15 @@ class Session:
                 self._explain(header, error)
             if self._stale:
                 self._pass_on_stale()
+            if self._deferred is not None:
+                self._attend_to_deferred()
+
+    def _attend_to_deferred(self) -> None:
+        self._patience -= 1
+        idle = not self._poll(0)
+        if self._deferred is not None and (idle or self._patience < 0):
+            work, self._deferred = self._deferred, None
+            work(idle)
 
     def _pass_on_stale(self) -> None:
         for stale in self._stale:

@@ -225,3 +225,36 @@ def test_one_that_is_to_end_before_it_begins_reads_nothing(kernel):
     kernel.socket.setblocking(False)
     with pytest.raises(BlockingIOError):
         kernel.hear()
+
+
+@pytest.mark.parametrize("waiting", [0, 3, 9])
+def test_what_is_deferred_is_done_when_no_request_waits_or_a_few_have_come(
+    kernel, monkeypatch, waiting
+):
+    monkeypatch.setattr("kvfs.fuse.session._PATIENCE", 5)
+    order = []
+    served = []
+
+    def fsync(_header, _body):
+        served[0].defer(order.append)
+        return b""
+
+    def flush(_header, _body):
+        order.append("request")
+        return b""
+
+    session = Session(kernel.connection, threading.Lock())
+    served.append(session)
+    asked = [kernel.ask(protocol.FSYNC), *(kernel.ask(protocol.FLUSH) for _ in range(waiting))]
+    kernel.ask(protocol.GETATTR)  # ends it
+    handlers = {
+        protocol.FSYNC: fsync,
+        protocol.FLUSH: flush,
+        protocol.GETATTR: lambda _header, _body: session.end() or b"",
+    }
+    assert session.serve(handlers, lambda _opcode, _error: errno.EIO) is False
+    assert [kernel.hear()[0] for _ in asked] == asked
+    if waiting < 9:
+        assert order == ["request"] * waiting + [True]
+    else:
+        assert order == ["request"] * 5 + [False] + ["request"] * 4

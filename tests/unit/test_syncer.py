@@ -47,9 +47,31 @@ class SlowStore:
             raise StoreFailedError("it failed")
 
 
+class Serving:
+    """The thread that serves: has what was deferred, until there are no requests."""
+
+    def __init__(self):
+        self.work = None
+
+    def defer(self, work):
+        assert self.work is None
+        self.work = work
+
+    def attend(self, *, idle):
+        work, self.work = self.work, None
+        work(idle)
+
+
+def slow(store, interval=LONG):
+    """Return a syncer that has met a slow disk: it leaves all to its thread."""
+    syncer = Syncer(store, None, interval)
+    syncer._took = 1.0
+    return syncer
+
+
 @contextmanager
 def syncing(store, interval=LONG):
-    syncer = Syncer(store, interval)
+    syncer = slow(store, interval)
     syncer.start()
     try:
         yield syncer
@@ -61,7 +83,7 @@ def syncing(store, interval=LONG):
 @pytest.mark.parametrize("count", [1, 2, 9])
 def test_all_who_wait_share_one_sync(count):
     store, codes = SlowStore(), []
-    syncer = Syncer(store, LONG)
+    syncer = slow(store)
     store.position = 5
     for _ in range(count):
         syncer.when_synced(codes.append)
@@ -144,3 +166,50 @@ def test_an_end_tells_those_who_wait():
     with syncing(store) as syncer:
         syncer.when_synced(codes.append)
     assert codes == [0]
+
+
+def test_on_a_quick_disk_the_thread_that_serves_syncs_when_nobody_asks():
+    store, codes, serving = SlowStore(), [], Serving()
+    store.gate.set()
+    syncer = Syncer(store, serving.defer, LONG)
+    store.position = 3
+    for _ in range(3):
+        syncer.when_synced(codes.append)
+    assert (store.calls, codes) == (0, [])
+    serving.attend(idle=True)
+    assert (store.calls, codes, store.synced) == (1, [0, 0, 0], 3)
+    store.position = 4
+    syncer.when_synced(codes.append)
+    serving.attend(idle=True)
+    assert (store.calls, codes) == (2, [0] * 4)
+
+
+def test_where_requests_keep_coming_the_other_thread_syncs():
+    store, codes, serving = SlowStore(), [], Serving()
+    store.gate.set()
+    syncer = Syncer(store, serving.defer, LONG)
+    store.position = 1
+    syncer.when_synced(codes.append)
+    serving.attend(idle=False)
+    assert (store.calls, codes) == (0, [])
+    syncer.start()
+    syncer.stop()
+    assert (store.calls, codes) == (1, [0])
+
+
+def test_a_slow_sync_is_left_to_the_other_thread_next_time(monkeypatch):
+    store, codes, serving = SlowStore(), [], Serving()
+    store.gate.set()
+    times = iter([0.0, 1.0])
+    monkeypatch.setattr("time.perf_counter", lambda: next(times))
+    syncer = Syncer(store, serving.defer, LONG)
+    store.position = 1
+    syncer.when_synced(codes.append)
+    serving.attend(idle=True)
+    monkeypatch.undo()
+    assert codes == [0]
+    syncer.when_synced(codes.append)
+    assert serving.work is None
+    syncer.start()
+    syncer.stop()
+    assert codes == [0, 0]
