@@ -45,15 +45,15 @@ class Base:
         if self._atime:
             self._files.access_times.note(node)
 
-    def _fields(self, node: Node, parent: int) -> Attr:
-        """Return the entry of `node`, counting the reference that the kernel now has."""
+    def _fields(self, ino: int, parent: int) -> Attr:
+        """Return the entry of the node `ino`, counting the reference that the kernel now has."""
         # Names aside change their node by themselves.
-        result = entry(self._files.stat(node), lasting=not is_aside(parent))
-        self._files.refer(node.ino)
+        result = entry(self._files.stat_of(ino), lasting=not is_aside(parent))
+        self._files.refer(ino)
         return result
 
-    def _entry(self, node: Node, parent: int) -> bytes:
-        return protocol.ENTRY_OUT.pack(*self._fields(node, parent))
+    def _entry(self, ino: int, parent: int) -> bytes:
+        return protocol.ENTRY_OUT.pack(*self._fields(ino, parent))
 
     def _places(self, parent: int, name: bytes) -> list[tuple[int, bytes]]:
         """Return the names that may change their node when a key is made by `name` aside."""

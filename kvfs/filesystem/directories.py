@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.fuse import Header, Reply
-    from kvfs.table import Node
+
+_DOTS = (b".", b"..")
 
 
 class Directories(Base):
@@ -39,8 +40,8 @@ class Directories(Base):
         """List names from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
         parts = []
-        for node, name, position in self._from(fh, start):
-            part = named(node.ino, node.mode, name, position)
+        for ino, name, position in self._from(fh, start):
+            part = named(ino, self._files.stat_of(ino).mode, name, position)
             size -= len(part)
             if size < 0:
                 break
@@ -51,35 +52,36 @@ class Directories(Base):
         """List names and attributes from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
         lasting = not is_aside(header.nodeid)
+        stat_of, refer = self._files.stat_of, self._files.refer
         parts = []
-        for node, name, position in self._from(fh, start):
-            part = listed(self._files.stat(node), name, position, lasting=lasting)
+        for ino, name, position in self._from(fh, start):
+            part = listed(stat_of(ino), name, position, lasting=lasting)
             size -= len(part)
             if size < 0:
                 break
             parts.append(part)
-            if name not in (b".", b".."):
-                self._files.refer(node.ino)
+            if name not in _DOTS:
+                refer(ino)
         return b"".join(parts)
 
-    def _from(self, fh: int, start: int) -> Iterator[tuple[Node, bytes, int]]:
+    def _from(self, fh: int, start: int) -> Iterator[tuple[int, bytes, int]]:
         """Yield node, name and position behind of what is still there, from `start` on."""
         listing = self._listings[fh]
         directory = listing.directory
         if start == 0 or not listing.names:
             listing.take(self._files)
             self._note_access(directory)
-        lookup, ino, names = self._files.lookup, directory.ino, listing.names
+        entries, names = directory.entries, listing.names
         for position in range(start, len(names)):
             name = names[position]
             if name == b".":
-                node: Node | None = directory
+                ino: int | None = directory.ino
             elif name == b"..":
-                node = self._files.parent(directory)
+                ino = self._files.parent(directory).ino
             else:
-                node = lookup(ino, name)
-            if node is not None:
-                yield node, name, position + 1
+                ino = entries.get(name)
+            if ino is not None:
+                yield ino, name, position + 1
 
     def releasedir(self, header: Header, body: memoryview) -> Reply:
         """Close a directory."""

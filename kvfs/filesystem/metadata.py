@@ -28,7 +28,7 @@ class Metadata(Base):
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of a node."""
-        return attributes(self._files.stat(self._files.node(header.nodeid)))
+        return attributes(self._files.stat_of(header.nodeid))
 
     def setattr(self, header: Header, body: memoryview) -> Reply:
         """Set the flagged attributes."""

@@ -27,13 +27,13 @@ class Names(Contents):
         files, parent = self._files, header.nodeid
         name = body[:-1].tobytes()
         if name == b".":
-            return self._entry(files.node(parent), parent)
+            return self._entry(parent, parent)
         if name == b"..":
-            return self._entry(files.parent(files.directory(parent)), parent)
-        node = files.lookup(parent, name)
-        if node is None:
+            return self._entry(files.parent(files.directory(parent)).ino, parent)
+        ino = files.find(parent, name)
+        if ino is None:
             return missing(lasting=not is_aside(parent))
-        return self._entry(node, parent)
+        return self._entry(ino, parent)
 
     def forget(self, header: Header, body: memoryview) -> Reply:
         """Take back references to one node."""
@@ -58,7 +58,7 @@ class Names(Contents):
         node = self._files.create(parent, name, _owner(header, mode))
         fh, answers = self._open(node, flags, header, emptied=True)
         self._forget(places)
-        return protocol.CREATE_OUT.pack(*self._fields(node, parent), fh, answers, 0)
+        return protocol.CREATE_OUT.pack(*self._fields(node.ino, parent), fh, answers, 0)
 
     def mknod(self, header: Header, body: memoryview) -> Reply:
         """Make a FIFO, socket, device, or a file that nobody opens."""
@@ -68,14 +68,14 @@ class Names(Contents):
         owner = _owner(header, mode)
         node = self._files.mknod(header.nodeid, name, owner, stat.S_IFMT(mode), rdev)
         self._forget(places)
-        return self._entry(node, header.nodeid)
+        return self._entry(node.ino, header.nodeid)
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """Make a directory."""
         mode, _ = protocol.MKDIR_IN.unpack_from(body)
         name = body[protocol.MKDIR_IN.size : -1].tobytes()
         node = self._files.mkdir(header.nodeid, name, _owner(header, mode))
-        return self._entry(node, header.nodeid)
+        return self._entry(node.ino, header.nodeid)
 
     def symlink(self, header: Header, body: memoryview) -> Reply:
         """Make a symbolic link."""
@@ -83,7 +83,7 @@ class Names(Contents):
         places = self._places(header.nodeid, name)
         node = self._files.symlink(header.nodeid, name, target, _owner(header, 0))
         self._forget(places)
-        return self._entry(node, header.nodeid)
+        return self._entry(node.ino, header.nodeid)
 
     def link(self, header: Header, body: memoryview) -> Reply:
         """Give a node another name."""
@@ -93,7 +93,7 @@ class Names(Contents):
         node = self._files.node(ino)
         self._files.link(node, header.nodeid, name)
         self._forget(places)
-        return self._entry(node, header.nodeid)
+        return self._entry(node.ino, header.nodeid)
 
     def unlink(self, header: Header, body: memoryview) -> Reply:
         """Remove a name."""

@@ -95,6 +95,30 @@ class Nodes:
             raise PosixError(errno.ENAMETOOLONG)
         return self._table.child(self.directory(parent), name)
 
+    def find(self, parent: int, name: bytes) -> int | None:
+        """Return the number of what `name` in the directory `parent` names, if anything."""
+        if len(name) > keys.MAX_NAME:
+            raise PosixError(errno.ENAMETOOLONG)
+        return self._table.child_number(self.directory(parent), name)
+
+    def stat_of(self, ino: int) -> Stat:
+        """Return the attributes of the node `ino`, which stays at rest if it is.
+
+        Raises `PosixError` ENOENT.
+        """
+        resting = self._table.nodes.attributes_of(ino)
+        if resting is None:
+            return self.stat(self.node(ino))
+        mode, uid, gid, size, atime, mtime = resting
+        found: Stat = new_tuple(
+            Stat,
+            (
+                *(ino, stat.S_IFREG | mode, 1, uid, gid, 0),
+                *(size, -(-size // 512), atime, mtime, mtime),
+            ),
+        )
+        return found
+
     def names(self, directory: Directory) -> list[bytes]:
         """Return the names in `directory`, in the order in which they came."""
         return list(directory.entries)

@@ -153,6 +153,18 @@ class Inodes:
         self._forget_value(ino)
         return True
 
+    def attributes_of(self, ino: int) -> tuple[int, int, int, int, int, int] | None:
+        """Return the attributes of `ino` if it is a file at rest.
+
+        They are its permission bits, uid, gid, size, atime, and mtime, which is
+        the ctime.
+        """
+        packed = self._resting.get(ino)
+        if packed is None:
+            return None
+        atime, mtime, _, _, _, _, size, number = _REST.unpack_from(packed)
+        return (*self._owners[number], size, atime, mtime)
+
     def place_of(self, ino: int) -> tuple[Location, int] | None:
         """Return the record and the size of the value of `ino` if it is a file at rest."""
         packed = self._resting.get(ino)

@@ -73,14 +73,17 @@ class Tree:
             raise PosixError(errno.ENOENT if node is None else errno.ENOTDIR)
         return node
 
+    def child_number(self, parent: Directory, name: bytes) -> int | None:
+        """Return the number of what `parent` has under `name`; `.kvfs` is in the root."""
+        ino = parent.entries.get(name)
+        if ino is None and parent is self.root and name == keys.CONTROL:
+            return CONTROL_INO
+        return ino
+
     def child(self, parent: Directory, name: bytes) -> Node | None:
         """Return what `parent` has under `name`; `.kvfs` is in the root."""
-        ino = parent.entries.get(name)
-        if ino is None:
-            if parent is self.root and name == keys.CONTROL:
-                return self.control
-            return None
-        return self.nodes[ino]
+        ino = self.child_number(parent, name)
+        return None if ino is None else self.nodes[ino]
 
     def directory_at(self, names: list[bytes]) -> Directory | None:
         """Return the directory at the path `names` from the root, if there is one."""
