@@ -8,7 +8,7 @@ import tomllib
 from typing import NamedTuple
 
 from kvfs.codec import BinaryCodec, Codec, TextCodec
-from kvfs.errors import ConfigError, NotAStoreError
+from kvfs.errors import ConfigError, NewerFormatError, NotAStoreError
 
 FILE = "store.toml"
 VERSION = 1
@@ -58,7 +58,8 @@ def dump(config: Config) -> bytes:
 def load(data: bytes, path: str) -> Config:
     """Return what the bytes of the `store.toml` at `path` say.
 
-    Raises `ConfigError` where they cannot be understood.
+    Raises `NewerFormatError` where a later version wrote them, `ConfigError`
+    where they cannot be understood.
     """
     try:
         values = tomllib.loads(data.decode())
@@ -71,7 +72,7 @@ def load(data: bytes, path: str) -> Config:
             f"{path}: format version {version} is newer than this kvfs understands"
             f" ({VERSION}); use a newer kvfs"
         )
-        raise ConfigError(message)
+        raise NewerFormatError(message)
     if version != VERSION:
         message = f"{path} is damaged: version is {version!r}"
         raise ConfigError(message)
@@ -98,7 +99,10 @@ def find(path: str, names: list[str]) -> None:
     if FILE not in names:
         message = f"{path} is no kvfs store (it has no {FILE}); make one with: kvfs init {path}"
         if "segments" in names:
-            message = f"{path} has lost its {FILE}; bring that back from a copy of the store"
+            message = (
+                f"{path} has lost its {FILE}; bring that back from a copy of the store,"
+                f" or let it be made anew from the segments with: kvfs repair {path}"
+            )
         elif names:
             message = f"{path} is no kvfs store: it has no {FILE}"
         raise NotAStoreError(message)

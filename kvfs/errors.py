@@ -65,6 +65,10 @@ class ConfigError(KvfsError):
     code = errno.EINVAL
 
 
+class NewerFormatError(ConfigError):
+    """A later version of kvfs made the store, in a format that this one does not know."""
+
+
 class StoreLockedError(KvfsError):
     """Another process writes to the store."""
 

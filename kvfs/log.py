@@ -95,9 +95,12 @@ class Log:
                 self._active = Segment.open(
                     self._disk, self._paths.segments, end.segment, writable=True
                 )
-                # What an earlier process left unsynced is made safe before it is built upon.
+                # What an earlier process left unsynced is made safe before it is built upon. It is
+                # written once more: the system forgets what it could not sync, and says so once.
                 try:
                     self._disk.sync_directory(self._paths.segments)
+                    if not replay.clean:
+                        self._active.rewrite(replay.synced)
                     self._active.sync()
                 except OSError:
                     self._active.close()

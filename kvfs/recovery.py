@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.codec import BadRecordError
-from kvfs.errors import CorruptionError
+from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, new_tuple
 from kvfs.segment import Segment, check_header, damaged, name_of, number_of
 
@@ -66,16 +66,19 @@ class Replay:
     """One reading of the log from first to last."""
 
     def __init__(self, disk: Disk, paths: LogPaths, config: Config) -> None:
-        """Prepare to read; `end`, `clean` and `lost` hold once `records` is exhausted.
+        """Prepare to read; all that follows holds once `records` is exhausted.
 
-        `lost` is how many bytes the log is shorter than a clean close left it.
+        `sizes` are the bytes of each segment that was read, `lost` is how many
+        the log is shorter than a clean close left it. The last segment was on
+        stable storage up to `synced` when its last record was written.
         """
         self._disk = disk
         self._paths = paths
         self._config = config
         self._codec = config.codec()
         self._last = 0
-        self._last_size = 0
+        self.sizes: dict[int, int] = {}
+        self.synced = 0
         self.end = LogEnd(0, 0, 0)
         self.clean = False
         self.lost = 0
@@ -106,9 +109,10 @@ class Replay:
         sequence = 0
         for number in numbers:
             data = self._load(number)
+            self.sizes[number] = len(data)
             last = number == numbers[-1]
             if last:
-                self._last, self._last_size = number, len(data)
+                self._last = number
                 self.clean = clean == (number, len(data))
                 self._note_lost(clean)
             try:
@@ -120,10 +124,12 @@ class Replay:
                 if not batch:
                     self.end = LogEnd(number, self._codec.header_size, sequence)
                 hole = self._hole(data) if last and not self.clean else None
-                for record, offset, length, more, _ in self._codec.scan(data, number, start):
+                self.synced = 0
+                for record, offset, length, more, synced in self._codec.scan(data, number, start):
                     if hole is not None and offset + length > hole:
                         raise BadRecordError(offset, "there are zeros in the line")
                     sequence += 1
+                    self.synced = synced
                     batch.append((record, new_tuple(Location, (number, offset, length))))
                     if not more:
                         self.end = LogEnd(number, offset + length, sequence)
@@ -137,12 +143,13 @@ class Replay:
         """Return where zeros are, as a power cut leaves them, in lines that no checksum guards."""
         if self._codec.atomic or b"\0" not in data:
             return None
-        return _find_hole(data, data.index(b"\0"), len(data))
+        return find_hole(data, data.index(b"\0"), len(data))
 
     def _note_lost(self, clean: tuple[int, int] | None) -> None:
         """Say so if the log has been cut since it was closed: it is read, but not silently."""
-        if clean and clean[0] == self._last and clean[1] > self._last_size:
-            self.lost = clean[1] - self._last_size
+        size = self.sizes[self._last]
+        if clean and clean[0] == self._last and clean[1] > size:
+            self.lost = clean[1] - size
             _log.warning(
                 "segment %s has lost its last %d bytes since the store was closed; going on without",
                 name_of(self._last),
@@ -157,8 +164,14 @@ class Replay:
             return True
         synced = max(scanned.synced for scanned in later)
         return synced <= error.offset and (
-            _find_hole(data, error.offset, later[0].offset) is not None
+            find_hole(data, error.offset, later[0].offset) is not None
         )
+
+    @property
+    def torn(self) -> int:
+        """How many bytes are behind `end`."""
+        behind = sum(size for number, size in self.sizes.items() if number >= self.end.segment)
+        return behind - self.end.offset
 
     def cut_tail(self) -> None:
         """Move everything behind `end` to quarantine; the segment that was cut is to be synced."""
@@ -167,7 +180,8 @@ class Replay:
             # It speaks of a log that is no more, and must not be held against this one.
             with suppress(FileNotFoundError):
                 if self.lost:
-                    self._keep("clean", self._disk.read_file(self._paths.clean))
+                    marker = self._disk.read_file(self._paths.clean)
+                    keep(self._disk, self._paths.quarantine, "clean", marker)
                 self._disk.unlink(self._paths.clean)
                 self._disk.sync_directory(os.path.dirname(self._paths.clean))
         for number in range(self._last, end.segment, -1):
@@ -175,7 +189,7 @@ class Replay:
             self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
             # One after the other: a power cut may keep a later change and undo this one.
             self._disk.sync_directory(self._paths.segments)
-        if end.segment and (end.segment < self._last or end.offset < self._last_size):
+        if end.segment and end.offset < self.sizes[end.segment]:
             self._keep_tail(end.segment, end.offset)
             segment = Segment.open(self._disk, self._paths.segments, end.segment, writable=True)
             try:
@@ -186,20 +200,25 @@ class Replay:
     def _keep_tail(self, number: int, offset: int) -> None:
         tail = self._load(number)[offset:]
         if tail:
-            self._keep(f"{name_of(number)}.{offset}", tail)
-
-    def _keep(self, base: str, data: bytes) -> None:
-        """Write `data` to quarantine under `base`, or a name that follows from it."""
-        taken = set(self._disk.list(self._paths.quarantine))
-        name = base
-        count = 1
-        while name in taken:
-            count += 1
-            name = f"{base}.{count}"
-        self._disk.write_file(os.path.join(self._paths.quarantine, name), data)
+            keep(self._disk, self._paths.quarantine, f"{name_of(number)}.{offset}", tail)
 
     def _load(self, number: int) -> bytes:
-        return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))
+        try:
+            return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))
+        except OSError as error:
+            message = f"segment {name_of(number)} cannot be read: {error.strerror}"
+            raise KvfsError(message, error.errno) from error
+
+
+def keep(disk: Disk, quarantine: str, base: str, data: bytes) -> None:
+    """Write `data` to the directory `quarantine` as `base`, or a name that follows from it."""
+    taken = set(disk.list(quarantine))
+    name = base
+    count = 1
+    while name in taken:
+        count += 1
+        name = f"{base}.{count}"
+    disk.write_file(os.path.join(quarantine, name), data)
 
 
 def read_clean(disk: Disk, path: str) -> tuple[int, int] | None:
@@ -218,8 +237,11 @@ def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:
         raise CorruptionError(message)
 
 
-def _find_hole(data: bytes, start: int, end: int) -> int | None:
-    """Return where zeros reach the end of a sector between `start` and `end`, or None."""
+def find_hole(data: bytes, start: int, end: int) -> int | None:
+    """Return where zeros are between `start` and `end`, as a power cut leaves them, or None.
+
+    They reach the end of a sector, and are `_ZEROS` unless they begin at `start`.
+    """
     boundary = start - start % _SECTOR + _SECTOR
     low = max(start, boundary - _ZEROS)
     while low < end:

@@ -134,6 +134,12 @@ class Segment:
         self.synced = min(self.synced, size)
         self._begun = min(self._begun, size)
 
+    def rewrite(self, offset: int) -> None:
+        """Write what stands from `offset` on once more, as it is."""
+        for start in range(offset, self.size, _BEGIN):
+            data = self.read(start, min(_BEGIN, self.size - start))
+            self._disk.write(self.fd, data, start)
+
     def read(self, offset: int, length: int) -> bytes:
         """Return `length` bytes at `offset`, fewer at the end of the file."""
         return self._disk.read(self.fd, length, offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import signal
@@ -13,6 +14,7 @@ import click
 from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
 from kvfs.cli.arguments import JSON, KEY, PATH, SIZE, ByteSize
+from kvfs.cli.output import printing
 from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.errors import in_words
 
@@ -207,17 +209,15 @@ def main() -> NoReturn:
     """
     if sys.stdin is None or sys.stdout is None:
         _fail("standard input and standard output must be open", 1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no name is a reason to fail
     logging.basicConfig(format="kvfs: %(message)s", level=logging.WARNING)
     try:
         # Not cli.main, which would make a failure of a reader that stops early.
-        with cli.make_context("kvfs", sys.argv[1:]) as context:
+        with printing(), cli.make_context("kvfs", sys.argv[1:]) as context:
             cli.invoke(context)
-        sys.stdout.flush()
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except BrokenPipeError:
-        # Nobody reads any more, which is no failure.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except click.exceptions.NoArgsIsHelpError as error:
         sys.stderr.write(f"{error.format_message()}\n")
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""What `kvfs check` and `kvfs repair` print, for people and in JSON."""
+"""What `kvfs check`, `kvfs repair` and `kvfs stat` print, for people and in JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
+from kvfs.cli.output import printing
 from kvfs.cli.progress import progress
-from kvfs.cli.transfer import field
+from kvfs.errors import KvfsError
+from kvfs.store.listing import losses
 from kvfs.store.repair import repair
 from kvfs.store.stat import stat
 from kvfs.store.verify import check
@@ -19,44 +21,61 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
-    from kvfs.store.repair import Fate, Repair
-    from kvfs.store.verify import Report, SegmentReport
+    from kvfs.store.pieces import Lost
+    from kvfs.store.repair import Repair
+    from kvfs.store.salvage import Fate
+    from kvfs.store.verify import Report
+
+_HINT = (
+    "What damaged bytes say of their keys is a hint: where it is wrong, or says unknown, another"
+    " key has lost a change, and is not listed."
+)
 
 
 def show_check(store: str, *, as_json: bool) -> bool:
     """Check the store, print what was found, and tell whether it is sound."""
     with _percent("checking") as step:
         report = check(store, step)
+    with printing():
+        _show_report(report, store, as_json=as_json)
+    return not report.damaged
+
+
+def _show_report(report: Report, store: str, *, as_json: bool) -> None:
     if as_json:
         values = {**report._asdict(), "sound": not report.damaged}
         values["segments"] = [
-            {**segment._asdict(), "damage": [place._asdict() for place in segment.damage]}
+            {**segment._asdict(), "damage": losses(segment.damage, [], [])["lost"]}
             for segment in report.segments
         ]
         print_json(values)
     else:
-        _print(report)
-    return not report.damaged
+        _print(report, store)
 
 
 def show_repair(store: str, *, as_json: bool) -> None:
     """Repair the store if it is damaged, and print what was lost."""
     with _percent("checking") as step:
-        damaged = check(store, step).damaged
-    done = None
-    if damaged:
-        with _percent("repairing") as step:
-            done = repair(store, step)
+        done = repair(store, step)
+    try:
+        with printing():
+            _show_done(done, as_json=as_json)
+    except OSError as error:
+        where = f"the list is in {done.kept}.json" if done.kept else "nothing was lost"
+        message = f"the repair is done, {where}; it could not be shown: {error.strerror}"
+        raise KvfsError(message, error.errno) from error
+
+
+def _show_done(done: Repair, *, as_json: bool) -> None:
     if as_json:
-        lost = [_without_bytes(entry._asdict()) for entry in done.lost] if done else []
-        fates = [_without_bytes(fate._asdict()) for fate in done.fates] if done else []
-        kept = done.kept if done else None
-        print_json({"repaired": damaged, "kept": kept, "lost": lost, "keys": fates})
-    elif done:
-        _print_repair(done)
+        lists = losses(done.lost, done.fates, done.directories)
+        shown = {"repaired": done.kept is not None, "rebuilt": done.rebuilt}
+        print_json({**shown, "finished": done.finished, "kept": done.kept, **lists})
     else:
-        sys.stdout.write("sound: there is nothing to repair\n")
+        _print_repair(done)
 
 
 def show_stat(store: str, *, as_json: bool) -> None:
@@ -91,17 +110,6 @@ def print_json(values: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
-def _without_bytes(values: dict[str, Any]) -> dict[str, Any]:
-    """Return `values` with its bytes as JSON can have them; what is None is left out."""
-    shown: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, bytes):
-            shown |= field(name, value)
-        elif value is not None:
-            shown[name] = value
-    return shown
-
-
 @contextmanager
 def _percent(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show progress in per cent; what it yields takes the bytes done and the bytes in all."""
@@ -119,35 +127,67 @@ def _percent(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def _print_repair(done: Repair) -> None:
     from rich.table import Table
-    from rich.text import Text
 
     console = _console()
-    table = Table("segment", "offset", "bytes", "lost", "why")
-    for lost in done.lost:
-        what = lost.record or "unknown"
-        if lost.key is not None:
-            what = f"{what.lower()} {_quoted(lost.key)}"
-        table.add_row(lost.segment, str(lost.offset), str(lost.length), Text(what), lost.reason)
-    console.print(table)
+    if done.rebuilt:
+        console.print("store.toml was made anew from the segments")
+    if done.finished:
+        console.print("an earlier repair was brought to its end")
+    if done.kept is None:
+        console.print("sound: there is nothing to repair")
+        return
+    console.print(_table_of(done.lost))
     keys = Table("key", "now")
     for fate in done.fates:
-        keys.add_row(Text(_quoted(fate.key)), Text(_fate(fate)))
+        keys.add_row(_text(_quoted(fate.key)), _text(_fate(fate)))
     if done.fates:
         console.print(keys)
-    console.print(f"repaired: {done.records} records; the old segments are in {done.kept}")
+    for path in done.directories:
+        console.print(_text(f"directory {_quoted(path)} was made anew, for its owner alone"))
+    if done.lost:
+        console.print(_text(_HINT))
+    kept = f"repaired: {done.records} records; the old segments are in {done.kept},"
+    console.print(_text(f"{kept} and this list in {done.kept}.json"))
+
+
+def _table_of(lost: list[Lost]) -> Table:
+    from rich.table import Table
+
+    table = Table("segment", "offset", "bytes", "lost", "why")
+    for entry in lost:
+        what = entry.record or "unknown"
+        if entry.key is not None:
+            what = f"{what.lower()} {_quoted(entry.key)}"
+        if entry.new is not None:
+            what += f" to {_quoted(entry.new)}"
+        place = (entry.segment, str(entry.offset), str(entry.length))
+        table.add_row(*place, _text(what), _text(entry.reason))
+    return table
 
 
 def _fate(fate: Fate) -> str:
     if fate.state == "gone":
         return "no value"
-    what = "an older value" if fate.state == "older" else "a later value, whole"
+    what = {
+        "older": "an older value",
+        "replaced": "a later value, whole",
+        "attributes": "the value is right; its attributes may be older",
+    }[fate.state]
     when = datetime.fromtimestamp((fate.mtime or 0) / 1e9, UTC).isoformat(" ", "seconds")
-    moved = f", now {_quoted(fate.now)}" if fate.now not in (None, fate.key) else ""
-    return f"{what}: {fate.size} bytes of {when}{moved}"
+    size = "" if fate.size is None else f"{fate.size} bytes "
+    moved = "" if fate.now == (fate.key,) else f", now {', '.join(map(_quoted, fate.now))}"
+    return f"{what}: {size}of {when}{moved}"
 
 
 def _quoted(key: bytes) -> str:
     return repr(key.decode(errors="backslashreplace"))
+
+
+def _text(shown: str) -> Text:
+    """Return `shown` as it is: what users call things is no markup."""
+    from rich.text import Text
+
+    return Text(shown)
 
 
 def _console() -> Console:
@@ -156,27 +196,28 @@ def _console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
-def _print(report: Report) -> None:
+def _print(report: Report, store: str) -> None:
     from rich.table import Table
 
+    console = _console()
     table = Table("segment", "bytes", "records", "state")
     for segment in report.segments:
-        table.add_row(segment.name, str(segment.size), str(segment.records), _state(segment))
-    console = _console()
+        state = f"{len(segment.damage)} bad places" if segment.damage else "sound"
+        table.add_row(segment.name, str(segment.size), str(segment.records), state)
     console.print(table)
+    damage = [place for segment in report.segments for place in segment.damage]
+    if damage:
+        console.print(_table_of(damage))
     for problem in report.problems:
-        console.print(f"damaged: {problem}", markup=False)
+        console.print(_text(f"damaged: {problem}"))
     if report.torn:
         console.print(
             f"torn end of {ByteSize(report.torn)}, as a crash leaves it;"
             " the next writer moves it to quarantine"
         )
     records = sum(segment.records for segment in report.segments)
-    verdict = "damaged" if report.damaged else "sound"
-    console.print(f"{verdict}: {records} records, {report.values} keys with a value")
-
-
-def _state(segment: SegmentReport) -> str:
-    if not segment.damage:
-        return "sound"
-    return "; ".join(f"offset {place.offset}: {place.reason}" for place in segment.damage)
+    verdict = f"{records} records, {report.values} keys with a value"
+    if report.damaged:
+        console.print(_text(f"damaged: {verdict}; salvage what is sound with: kvfs repair {store}"))
+    else:
+        console.print(f"sound: {verdict}")

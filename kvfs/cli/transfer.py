@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from kvfs.cli.progress import progress
 from kvfs.errors import KvfsError
+from kvfs.store.listing import field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,14 +52,6 @@ def import_lines(store: Writer, file: str) -> None:
             for key, value in _lines(source, file):
                 store.put(key, value)
                 advance(1)
-
-
-def field(name: str, data: bytes) -> dict[str, str]:
-    """Return `data` as a member of a JSON object, in Base64 where it is no UTF-8."""
-    try:
-        return {name: data.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(data).decode()}
 
 
 def _lines(source: IO[bytes], name: str) -> Iterator[tuple[bytes, bytes]]:

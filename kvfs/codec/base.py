@@ -20,12 +20,19 @@ Data = bytes | bytearray | memoryview
 class BadRecordError(Exception):
     """The bytes at `offset` are no whole, valid record."""
 
-    def __init__(self, offset: int, reason: str, *, foreign: bool = False) -> None:
-        """Remember where and why; `foreign` bytes are whole, but not of this place."""
+    def __init__(
+        self, offset: int, reason: str, *, foreign: bool = False, newer: bool = False
+    ) -> None:
+        """Remember where and why.
+
+        `foreign` bytes are whole, but not of this place; `newer` ones are of
+        another version of the format.
+        """
         super().__init__(reason)
         self.offset = offset
         self.reason = reason
         self.foreign = foreign
+        self.newer = newer
 
 
 class SegmentHeader(NamedTuple):
@@ -62,11 +69,17 @@ class Scanned(NamedTuple):
 
 
 class Seeming(NamedTuple):
-    """What bytes that do not verify seem to have been: a record's type, key and length."""
+    """What bytes that do not verify seem to have been.
 
+    The length, type and key of a record, the other key of a rename or a link,
+    and whether these name directories.
+    """
+
+    length: int
     record: str
     key: bytes
-    length: int
+    new: bytes | None
+    directory: bool
 
 
 class Codec(Protocol):

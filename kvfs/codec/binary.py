@@ -98,7 +98,7 @@ class BinaryCodec:
             raise BadRecordError(0, "the segment header is damaged")
         if version != VERSION:
             reason = f"the segment has format version {version}, not {VERSION}"
-            raise BadRecordError(0, reason, foreign=True)
+            raise BadRecordError(0, reason, foreign=True, newer=True)
         return SegmentHeader(store_id, number, first)
 
     def parts(self, record: Record, *, more: bool = False) -> tuple[bytes, Data]:
@@ -192,9 +192,13 @@ class BinaryCodec:
             return None
         if size + _U16.size > length or start + size > len(data):
             return None
-        name = BY_CODE[code].type.__name__
-        key = data[start : start + size]
-        return Seeming(name, key, _RECORD.size + length)
+        layout, behind = BY_CODE[code], start + size
+        new = None
+        if ("new", Kind.BYTES) in layout.fields and behind + _U16.size <= len(data):
+            (size,) = _U16.unpack_from(data, behind)
+            new = data[behind + _U16.size : behind + _U16.size + size]
+        key, directory = data[start:behind], flags & _FLAG_BITS["directory"] != 0
+        return Seeming(_RECORD.size + length, layout.type.__name__, key, new, directory)
 
     def chunk(self, record: Record, room: int) -> int:
         """Return the room that header and fields leave."""

@@ -119,15 +119,17 @@ class TextCodec:
             start = end + 1
 
     def seeming(self, data: bytes, offset: int) -> Seeming | None:
-        """Return what the first two fields of the line say, if its letter is one."""
+        """Return what the first fields of the line say, if its letter is one."""
         end = data.find(b"\n", offset)
         end = len(data) if end < 0 else end
-        letter, *fields = data[offset:end].split(b"|", 2)
+        letter, *fields = data[offset:end].split(b"|")
         layout = BY_LETTER.get(letter.upper())
         if layout is None or not fields:
             return None
-        key = _unescape(fields[0]) if letter.islower() else fields[0]
-        return Seeming(layout.type.__name__, key, end + 1 - offset)
+        keys = [_unescape(field) for field in fields[:2]] if letter.islower() else fields[:2]
+        new = keys[1] if len(keys) > 1 and ("new", Kind.BYTES) in layout.fields else None
+        directory = _WORDS["directory"] in fields[len(layout.fields) :]
+        return Seeming(end + 1 - offset, layout.type.__name__, keys[0], new, directory)
 
     def chunk(self, record: Record, room: int) -> int:
         """Return what fits even if every byte must be escaped."""

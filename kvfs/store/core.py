@@ -17,6 +17,7 @@ from kvfs.log import Log
 from kvfs.records import Mkdir, Put, Record, Write
 from kvfs.recovery import LogPaths
 from kvfs.segment import misplaced
+from kvfs.store import exchange
 from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
 from kvfs.table import Table
@@ -77,6 +78,8 @@ class Core:
             self._flock.take(mountpoint, wait)
         try:
             check_directories(self.disk, self.path, make=self.writable)
+            if self.writable:
+                exchange.finish(self.disk, self.path)
             apply = self.table.apply
             for record, location in self.log.replay():
                 try:

@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
-from kvfs.errors import CorruptionError
-from kvfs.segment import check_header, name_of, number_of
-from kvfs.store.core import Core
+from kvfs.errors import KvfsError
+from kvfs.recovery import LogPaths, Replay
+from kvfs.segment import misplaced, name_of, number_of
+from kvfs.store import exchange
+from kvfs.store.core import check_directories
 from kvfs.store.kv import read_config
-from kvfs.table import audit
+from kvfs.store.survey import Survey
+from kvfs.table import Table, audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kvfs.codec import Codec
-
-
-class Damage(NamedTuple):
-    """One bad place: the segment's file name, the offset in bytes, and what is wrong."""
-
-    segment: str
-    offset: int
-    reason: str
+    from kvfs.config import Config
+    from kvfs.store.pieces import Lost
 
 
 class SegmentReport(NamedTuple):
-    """What one segment holds: its file name, its size in bytes, its whole records."""
+    """What one segment holds: its file name, its size in bytes, its whole records, its bad places."""
 
     name: str
     size: int
     records: int
-    damage: list[Damage]
+    damage: list[Lost]
 
 
 class Report(NamedTuple):
@@ -41,7 +37,8 @@ class Report(NamedTuple):
 
     `torn` is how many bytes at the end belong to no whole record, as a crash
     leaves them: the next writable open moves them to quarantine. `problems`
-    are those of the log as a whole, and of the table that it builds. `values` counts the keys with a value.
+    are those of the log as a whole, and of the table that it builds. `values`
+    counts the keys with a value, `records` the records that are in use.
     """
 
     segments: list[SegmentReport]
@@ -55,65 +52,94 @@ class Report(NamedTuple):
         return bool(self.problems or any(segment.damage for segment in self.segments))
 
 
-def check(path: str, progress: Callable[[int, int], object] | None = None) -> Report:
+class Replayed(NamedTuple):
+    """A log that was read as a whole.
+
+    `sizes` and `counts` are the bytes and the records of each segment, as far
+    as it was read; `torn` and `lost` are bytes at its end.
+    """
+
+    problems: list[str]
+    sizes: dict[int, int]
+    counts: Counter[int]
+    torn: int
+    values: int
+
+    @property
+    def records(self) -> int:
+        """How many records there are."""
+        return self.counts.total()
+
+
+def check(
+    path: str,
+    progress: Callable[[int, int], object] | None = None,
+    disk: Disk | None = None,
+) -> Report:
     """Read and verify every record of the store at `path`, beside a mount or alone.
 
     `progress` is called with the bytes done and the bytes in all. Raises
     `NotAStoreError` or `ConfigError`.
     """
-    disk = Disk()
+    disk = disk or Disk()
     path = os.path.abspath(path)
     config = read_config(path, disk)
-    codec = config.codec()
-    directory = os.path.join(path, "segments")
-    numbers = sorted(n for name in disk.list(directory) if (n := number_of(name)) is not None)
-    files = [os.path.join(directory, name_of(number)) for number in numbers]
-    total = sum(disk.stat(file).st_size for file in files)
-    reports = []
-    done = 0
-    for number, file in zip(numbers, files, strict=True):
-        report = _check_segment(codec, config.id, number, disk.read_file(file))
-        reports.append(report)
-        done += report.size
-        if progress:
-            progress(done, total)
-    core = Core(disk, path, config, writable=False)
+    check_directories(disk, path, make=False)
+    owner = disk.stat(path)
+    table = Table(owner.st_uid, owner.st_gid, config.created)
+    paths = LogPaths(*(os.path.join(path, name) for name in ("segments", "quarantine", "clean")))
+    found = replay(disk, paths, config, table, progress)
+    problems = found.problems
+    if exchange.pending(disk, path) is not None:
+        problems.insert(0, f"a repair has not come to its end; finish it with: kvfs repair {path}")
+    if not problems:
+        reports = [
+            SegmentReport(name_of(number), size, found.counts[number], [])
+            for number, size in found.sizes.items()
+        ]
+        return Report(reports, found.torn, [], found.values)
+    survey = Survey(disk, path, config)
+    for lost in (lost for entries in survey.missing.values() for lost in entries):
+        problems.append(f"segment {lost.segment}, offset {lost.offset}: {lost.reason}")
+    reports = [
+        SegmentReport(name_of(number), segment.size, segment.records, segment.lost)
+        for number, segment in survey.segments.items()
+    ]
+    return Report(reports, 0, problems, found.values)
+
+
+def replay(
+    disk: Disk,
+    paths: LogPaths,
+    config: Config,
+    table: Table,
+    progress: Callable[[int, int], object] | None = None,
+) -> Replayed:
+    """Bring the log at `paths` to the empty `table`, as far as that goes, and audit that."""
+    log = Replay(disk, paths, config)
+    counts: Counter[int] = Counter()
     problems: list[str] = []
+    total = _total(disk, paths.segments) if progress else 0
     try:
-        core.open(None, 0)
-        problems += [f"the table does not fit together: {problem}" for problem in audit(core.table)]
-    except CorruptionError as error:
+        for record, location in log.records():
+            try:
+                table.apply(record, location)
+            except KvfsError as error:
+                raise misplaced(location, error) from None
+            if progress and location.segment not in counts:
+                progress(sum(log.sizes.values()), total)
+            counts[location.segment] += 1
+            table.detached.clear()
+    except KvfsError as error:
         problems.append(str(error))
-    finally:
-        core.close()
-    if core.log.lost:
-        problems.append(f"{core.log.lost} bytes are missing at the end since the last clean close")
-    if not problems and reports:
-        end = core.log.end
-        torn = sum(r.size for r, n in zip(reports, numbers, strict=True) if n >= end.segment)
-        torn -= end.offset if end.segment else 0
-        reports[-1] = reports[-1]._replace(damage=[])
     else:
-        torn = 0
-    return Report(reports, torn, problems, core.table.values)
+        problems += [f"the table does not fit together: {problem}" for problem in audit(table)]
+    if log.lost:
+        problems.append(f"{log.lost} bytes are missing at the end since the last clean close")
+    return Replayed(problems, log.sizes, counts, log.torn, table.values)
 
 
-def _check_segment(codec: Codec, store_id: bytes, number: int, data: bytes) -> SegmentReport:
-    name = name_of(number)
-    damage: list[Damage] = []
-    count = 0
-    offset: int | None = codec.header_size
-    try:
-        check_header(codec, store_id, number, data)
-    except BadRecordError as error:
-        damage.append(Damage(name, error.offset, error.reason))
-    while offset is not None:
-        try:
-            for _ in codec.scan(data, number, offset):
-                count += 1
-            break
-        except BadRecordError as error:
-            damage.append(Damage(name, error.offset, error.reason))
-            following = next(codec.resync(data, number, error.offset), None)
-            offset = following.offset if following else None
-    return SegmentReport(name, len(data), count, damage)
+def _total(disk: Disk, segments: str) -> int:
+    """Return the bytes of all segments in the directory `segments`."""
+    names = [name for name in disk.list(segments) if number_of(name) is not None]
+    return sum(disk.stat(os.path.join(segments, name)).st_size for name in names)

@@ -24,8 +24,8 @@ USING = {
 COPYING = {"store < core.make_directory < core.check_directories"}
 RECOVERING = {
     "segments < recovery.cut_tail",
-    "file < disk.write_file < recovery._keep",
-    "quarantine < disk.write_file < recovery._keep",
+    "file < disk.write_file < recovery.keep",
+    "quarantine < disk.write_file < recovery.keep",
 }
 AFTER_A_FAILURE = {"segments < log.replay"}
 """Needed where a process died, or failed, between an unlink and its sync: see test_disk_errors.py."""

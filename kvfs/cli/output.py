@@ -1,0 +1,24 @@
+"""Standard output, and who reads it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def printing() -> Iterator[None]:
+    """Write out what is printed within; that nobody reads it to its end is no failure.
+
+    Raises `OSError` where it cannot be written.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

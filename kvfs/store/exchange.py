@@ -1,0 +1,94 @@
+"""Putting a new log in the place of another, so that a crash leaves the one or the other.
+
+The new log is made in `segments.repair/`, with a list of what it leaves out,
+`repair.N.json`. The two directories change places in one step. Where that list
+is in `segments/`, the step has been taken and the rest has to follow: `clean`,
+which speaks of the old log, goes; the old log goes to `quarantine/segments.N`;
+the list, last, goes beside it. Where it is not, `segments.repair/` holds
+nothing that is not in `segments/` too.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvfs.disk import Disk
+
+_WORK = "segments.repair"
+_TRIAL = "segments.trial"
+_LIST = re.compile(r"repair\.([0-9]+)\.json")
+
+
+def begin(disk: Disk, path: str) -> tuple[str, int]:
+    """Make the directory of a new log in the store at `path`; return it, and a number for the old.
+
+    Raises what the disk says, also where its file system cannot exchange two names.
+    """
+    work, trial = os.path.join(path, _WORK), os.path.join(path, _TRIAL)
+    disk.mkdir(trial)
+    disk.mkdir(work)
+    disk.exchange(trial, work)
+    disk.rmdir(trial)
+    taken = disk.list(os.path.join(path, "quarantine"))
+    number = 1
+    while any(name in taken for name in (f"segments.{number}", f"segments.{number}.json")):
+        number += 1
+    return work, number
+
+
+def abandon(disk: Disk, path: str) -> None:
+    """Remove what `begin` made, and what is in it."""
+    for name in (_WORK, _TRIAL):
+        directory = os.path.join(path, name)
+        with suppress(FileNotFoundError):
+            for file in disk.list(directory):
+                disk.unlink(os.path.join(directory, file))
+            disk.rmdir(directory)
+
+
+def take_place(disk: Disk, path: str, number: int, listed: bytes) -> str:
+    """Let the new log, closed and synced, take the place of the old one; `listed` is the list.
+
+    Returns where the old log is kept. Raises what the disk says; then the old
+    log is as it was, or `finish` goes on.
+    """
+    work = os.path.join(path, _WORK)
+    disk.write_file(os.path.join(work, f"repair.{number}.json"), listed)
+    disk.exchange(os.path.join(path, "segments"), work)
+    finish(disk, path)
+    return os.path.join(path, "quarantine", f"segments.{number}")
+
+
+def pending(disk: Disk, path: str) -> int | None:
+    """Return the number of an exchange that has not come to its end, if there is one."""
+    names = disk.list(os.path.join(path, "segments"))
+    return next((int(match[1]) for name in names if (match := _LIST.fullmatch(name))), None)
+
+
+def finish(disk: Disk, path: str) -> bool:
+    """Bring an exchange to its end, or remove what was left before it; tell whether there was one.
+
+    What is to be done is on stable storage before the list leaves `segments/`.
+    """
+    number = pending(disk, path)
+    if number is None:
+        abandon(disk, path)
+        return False
+    quarantine = os.path.join(path, "quarantine")
+    segments, clean = os.path.join(path, "segments"), os.path.join(path, "clean")
+    kept = os.path.join(quarantine, f"segments.{number}")
+    disk.sync_directory(path)
+    with suppress(FileNotFoundError):
+        disk.unlink(clean)
+    with suppress(FileNotFoundError):
+        disk.rename(os.path.join(path, _WORK), kept)
+    disk.sync_directory(quarantine)
+    disk.sync_directory(path)
+    disk.rename(os.path.join(segments, f"repair.{number}.json"), f"{kept}.json")
+    disk.sync_directory(quarantine)
+    disk.sync_directory(segments)
+    return True

@@ -1,0 +1,162 @@
+"""A log from end to end, damaged or not: what of it verifies, and what is missing.
+
+A damaged place can hide more than its own bytes. Where the sequence numbers in
+the heads of the segments do not add up to the records that there are, or no
+head tells, records may be missing at the border of two segments: that is a
+loss too, without bytes.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvfs.recovery import read_clean
+from kvfs.segment import name_of, number_of
+from kvfs.store.pieces import HEADER, Lost, Piece, SegmentReader
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from kvfs.config import Config
+    from kvfs.disk import Disk
+
+
+class SegmentSurvey(NamedTuple):
+    """What a segment holds.
+
+    `size` is in bytes, `first` the sequence number of its first record, if its
+    head tells. `records` verify; so many more records seem to have been there
+    as `seeming` says.
+    """
+
+    size: int
+    first: int | None
+    records: int
+    seeming: int
+    lost: list[Lost]
+
+
+class Survey:
+    """A reading of the whole log of the store at `path`."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        config: Config,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> None:
+        """Read every segment.
+
+        `progress` is called with the bytes done and the bytes in all. Raises
+        `NewerFormatError` if a later version of kvfs wrote a segment, or what the
+        disk says.
+        """
+        self._reader = SegmentReader(disk, path, config)
+        self._has_headers = config.codec().header_size > 0
+        clean = read_clean(disk, os.path.join(path, "clean")) or (0, 0)
+        names = disk.list(os.path.join(path, "segments"))
+        numbers = sorted(n for name in names if (n := number_of(name)) is not None)
+        total, done = sum(self._reader.size(number) for number in numbers), 0
+        self.segments: dict[int, SegmentSurvey] = {}
+        for number in numbers:
+            self.segments[number] = found = self._survey(number)
+            done += found.size
+            if progress:
+                progress(done, total)
+        self.missing: dict[int, list[Lost]] = {}
+        """What is missing, by the segment that it should stand before."""
+        self._find_missing(clean)
+
+    @property
+    def lost(self) -> list[Lost]:
+        """All that is damaged or missing, in the order of the log."""
+        return [piece.lost for piece in self._in_order(lambda n: self.segments[n].lost)]
+
+    def pieces(self) -> Iterator[Piece]:
+        """Yield the whole log, read once more, in pieces."""
+        reader = self._reader
+        return self._in_order(lambda number: reader.pieces(reader.load(number)))
+
+    def _in_order(self, inside: Callable[[int], Iterator[Piece] | list[Lost]]) -> Iterator[Piece]:
+        for number in sorted({*self.segments, *self.missing}):
+            for lost in self.missing.get(number, ()):
+                yield Piece(None, more=False, lost=lost)
+            if number in self.segments:
+                for piece in inside(number):
+                    yield piece if isinstance(piece, Piece) else Piece(None, more=False, lost=piece)
+
+    def _survey(self, number: int) -> SegmentSurvey:
+        records = seeming = 0
+        lost: list[Lost] = []
+        loaded = self._reader.load(number)
+        for piece in self._reader.pieces(loaded):
+            if piece.record is not None:
+                records += 1
+            else:
+                lost.append(piece.lost)
+                seeming += piece.lost.record not in (None, HEADER)
+        size = len(loaded.data or b"")
+        return SegmentSurvey(size, self._reader.first(loaded), records, seeming, lost)
+
+    def _find_missing(self, clean: tuple[int, int]) -> None:
+        expected: int | None = 0  # the sequence number of the next record, where that is known
+        doubtful: list[int] = []  # segments whose head does not tell what went before
+        number, last = 1, max(clean[0], *self.segments, 0)
+        while number <= last:
+            found = self.segments.get(number)
+            if found is None:
+                number = self._note_gap(number, last)
+                expected = None
+                continue
+            if found.first is None:
+                if self._has_headers and number > 1:
+                    doubtful.append(number)
+            else:
+                if expected is not None and found.first != expected:
+                    self._note_border(number, found.first - expected)
+                elif expected is not None:
+                    doubtful.clear()
+                self._note_doubts(doubtful)
+                expected = found.first
+            if expected is not None:
+                expected += found.records + found.seeming
+            number += 1
+        self._note_doubts(doubtful)
+        self._note_cut(*clean)
+
+    def _note_gap(self, number: int, last: int) -> int:
+        """Note the run of missing segments from `number` on; return the one behind it."""
+        behind = min((n for n in self.segments if n > number), default=last + 1)
+        reason = "the segment is missing"
+        if behind - number > 1:
+            reason = f"{behind - number} segments are missing, up to {name_of(behind - 1)}"
+        self._note(number, Lost(name_of(number), 0, 0, reason))
+        return behind
+
+    def _note_border(self, number: int, missing: int) -> None:
+        reason = f"{missing} records are missing there or before"
+        if missing < 0:
+            reason = f"the next segment counts {-missing} records less before it than there are"
+        self._note_end(number, reason)
+
+    def _note_doubts(self, doubtful: list[int]) -> None:
+        for number in doubtful:
+            self._note_end(number, "nothing tells whether records are missing at its end")
+        doubtful.clear()
+
+    def _note_end(self, number: int, reason: str) -> None:
+        """Note a loss at the end of the segment before `number`."""
+        before = self.segments.get(number - 1)
+        size = before.size if before else 0
+        self._note(number, Lost(name_of(max(number - 1, 1)), size, 0, reason))
+
+    def _note_cut(self, number: int, size: int) -> None:
+        found = self.segments.get(number)
+        if found and found.size < size:
+            reason = f"{size - found.size} bytes are missing that were there at the last close"
+            self._note(number + 1, Lost(name_of(number), found.size, 0, reason))
+
+    def _note(self, number: int, lost: Lost) -> None:
+        self.missing.setdefault(number, []).append(lost)
