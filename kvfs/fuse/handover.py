@@ -36,7 +36,8 @@ _SHORT = 0.2
 """Seconds; what did not last longer was not worth it."""
 _PENALTY = 1.0
 """Seconds for which a thread stays a usual one then, and after it has starved, at first."""
-_MOST_PENALTY = 64.0
+_MOST_PENALTY = 8.0
+"""Then a try that fails, which costs one interval or two, takes less than half a per cent."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _FREE, BOUND, _STARVED = range(3)
 _STATE, _PROCESSOR = 0, 36  # of the words behind the name in /proc/PID/stat

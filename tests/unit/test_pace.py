@@ -97,7 +97,8 @@ while True: pass
     assert watched._penalty == 2 * before
 
 
-def test_what_did_not_last_is_not_tried_again_soon(bound):
+def test_what_did_not_last_is_not_tried_again_soon(bound, monkeypatch):
+    monkeypatch.setattr(handover, "_SHORT", 60.0)
     bound.release()
     bound.share(os.getpid())
     assert bound.state[0] != BOUND
@@ -105,7 +106,7 @@ def test_what_did_not_last_is_not_tried_again_soon(bound):
     bound.share(os.getpid())
     assert bound.state[0] == BOUND
     assert bound._penalty == 2 * handover._PENALTY
-    bound._since = 0.0
+    bound._since = -60.0
     bound.release()
     bound.share(os.getpid())
     assert bound.state[0] == BOUND, "it lasted"
