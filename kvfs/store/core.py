@@ -14,7 +14,7 @@ from kvfs import config as store_config
 from kvfs.codec.base import CHUNK
 from kvfs.errors import ClosedError, CorruptionError, KvfsError, NoSpaceError, ReadOnlyError
 from kvfs.log import Log
-from kvfs.records import Mkdir, Put, Record, Write
+from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
 from kvfs.recovery import LogPaths
 from kvfs.segment import misplaced
 from kvfs.store import exchange
@@ -145,6 +145,26 @@ class Core:
         except CorruptionError as error:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
+
+    def put(self, key: bytes, value: bytes, ino: int | None, time: int) -> None:
+        """Commit that the file `ino`, at rest, or a new one has `value`, at `time`."""
+        record = new_tuple(Put, (key, value, NO_ATTRS, time))
+        new = ino is None
+        if len(value) > self.whole or (
+            new and (b"/" in key or self.table.next_ino != self._replay_ino)
+        ):
+            self._put_whole(record, new=new)
+            return
+        self.commit(record)  # by far the most common
+        if new:
+            self._replay_ino += 1
+
+    def _put_whole(self, record: Any, *, new: bool) -> None:
+        if new:
+            self.create(record._replace(data=b""), value=record.data)
+        else:
+            parts = self.put_parts(record._replace(data=b""), record.data)
+            self.commit(*parts, atomic=len(parts) > 1)
 
     def create(
         self, record: Any, *more: Record, value: bytes | None = None, ino: int | None = None

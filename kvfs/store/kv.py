@@ -19,7 +19,7 @@ from kvfs.errors import (
     in_words,
     not_a_value,
 )
-from kvfs.records import NO_ATTRS, Delete, Put, Rename
+from kvfs.records import Delete, Rename
 from kvfs.store.content import Content
 from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
@@ -75,17 +75,14 @@ class Store:
         core = self._core
         with core.lock:
             core.check(write=True)
-            ino = core.table.number_of(key)
-            nodes = core.table.nodes
-            if ino is None:
-                core.create(Put(key, b"", NO_ATTRS, core.now()), value=value)
-            elif (changed := nodes.ctime_of(ino)) is not None:
-                record = Put(key, b"", NO_ATTRS, max(core.now(), changed))
-                parts = core.put_parts(record, value)
-                core.commit(*parts, atomic=len(parts) > 1)
-            else:
-                self._replace(key, nodes[ino], value)
+            table = core.table
+            ino = table.number_of(key)
+            changed = 0 if ino is None else table.nodes.ctime_of(ino)
+            if changed is None:
+                self._replace(key, table.nodes[ino], value)
                 self.files.settle()
+            else:
+                core.put(key, value, ino, max(core.now(), changed))
 
     def _replace(self, key: bytes, node: Node, value: bytes) -> None:
         """Set the value of a file that somebody may use."""
