@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ _SYNC_FILE_RANGE_WRITE = 2
 _libc = ctypes.CDLL(None, use_errno=True)
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+_FILE_FLAGS = _FLAGS | os.O_NONBLOCK  # a FIFO would let us wait for its other end
 
 
 class Disk:
@@ -32,15 +34,28 @@ class Disk:
     """
 
     def open(self, path: str, flags: int) -> int:
-        """Open `path`; a file that is made has mode 0600.
+        """Open the regular file `path`, without waiting; one that is made has mode 0600.
 
-        What root makes in the directory of another user is that user's.
+        What root makes in the directory of another user is that user's. Raises
+        `OSError` with EINVAL for anything but a regular file.
         """
-        fd = os.open(path, flags | _FLAGS, 0o600)
-        if flags & os.O_CREAT and os.geteuid() == 0:
-            owner = os.stat(os.path.dirname(path))
-            if owner.st_uid != os.fstat(fd).st_uid:
-                os.fchown(fd, owner.st_uid, owner.st_gid)
+        try:
+            fd = os.open(path, flags | _FILE_FLAGS, 0o600)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # a FIFO that nobody reads, or a socket
+                raise _irregular(path) from None
+            raise
+        try:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                raise _irregular(path)
+            if flags & os.O_CREAT and os.geteuid() == 0:
+                owner = os.stat(os.path.dirname(path))
+                if owner.st_uid != found.st_uid:
+                    os.fchown(fd, owner.st_uid, owner.st_gid)
+        except OSError:
+            os.close(fd)
+            raise
         return fd
 
     def open_scratch(self, directory: str) -> int:
@@ -176,3 +191,7 @@ class Disk:
             self.close(fd)
         self.rename(temporary, path)
         self.sync_directory(os.path.dirname(path))
+
+
+def _irregular(path: str) -> OSError:
+    return OSError(errno.EINVAL, "this is not a regular file", path)
