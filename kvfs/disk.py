@@ -33,17 +33,20 @@ class Disk:
     All raise `OSError` as `os` does.
     """
 
-    def open(self, path: str, flags: int) -> int:
+    def open(self, path: str, flags: int, *, directory: int | None = None) -> int:
         """Open the regular file `path`, without waiting; one that is made has mode 0600.
 
-        What root makes in the directory of another user is that user's. Raises
-        `OSError` with EINVAL for anything but a regular file.
+        With `directory`, an open directory, the file is the one in it that has
+        the last name of `path`, wherever that directory is by now. What root
+        makes in the directory of another user is that user's. Raises `OSError`
+        with EINVAL for anything but a regular file.
         """
         try:
-            fd = os.open(path, flags | _FILE_FLAGS, 0o600)
+            fd = os.open(_name(path, directory), flags | _FILE_FLAGS, 0o600, dir_fd=directory)
         except OSError as error:
             if error.errno == errno.ENXIO:  # a FIFO that nobody reads, or a socket
                 raise _irregular(path) from None
+            error.filename = path
             raise
         try:
             found = os.fstat(fd)
@@ -57,6 +60,10 @@ class Disk:
             os.close(fd)
             raise
         return fd
+
+    def open_directory(self, path: str) -> int:
+        """Open the directory `path`, to look into it even where it gets another path."""
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
 
     def open_scratch(self, directory: str) -> int:
         """Open a new nameless file in `directory`, gone when it is closed."""
@@ -121,7 +128,7 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """Return once the names in the directory are on stable storage."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        fd = self.open_directory(path)
         try:
             os.fsync(fd)
         finally:
@@ -153,8 +160,8 @@ class Disk:
         """Remove the empty directory `path`."""
         os.rmdir(path)
 
-    def list(self, path: str) -> list[str]:
-        """Return the names in the directory."""
+    def list(self, path: str | int) -> list[str]:
+        """Return the names in the directory, which is named or open."""
         return os.listdir(path)
 
     def stat(self, path: str) -> os.stat_result:
@@ -172,9 +179,9 @@ class Disk:
             return True
         return False
 
-    def read_file(self, path: str) -> bytes:
-        """Return the whole content of `path`."""
-        fd = self.open(path, os.O_RDONLY)
+    def read_file(self, path: str, *, directory: int | None = None) -> bytes:
+        """Return the whole content of `path`, found as `open` does."""
+        fd = self.open(path, os.O_RDONLY, directory=directory)
         try:
             return self.read(fd, self.size(fd), 0)
         finally:
@@ -191,6 +198,10 @@ class Disk:
             self.close(fd)
         self.rename(temporary, path)
         self.sync_directory(os.path.dirname(path))
+
+
+def _name(path: str, directory: int | None) -> str:
+    return path if directory is None else os.path.basename(path)
 
 
 def _irregular(path: str) -> OSError:

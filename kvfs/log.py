@@ -61,6 +61,8 @@ class Log:
         self.codec: Codec = config.codec()
         self._writable = writable
         self._active: Segment | None = None
+        self._directory: int | None = None
+        """The directory of the segments, open from `replay` to `close`."""
         self._newest = 0  # the number of the last segment there is
         self._readers: dict[int, Segment] = {}
         self._sync_lock = threading.Lock()
@@ -81,32 +83,32 @@ class Log:
         """Yield every record with its place, in order, and make ready to append.
 
         A torn tail is left out and, where the log is writable, moved to
-        quarantine. Raises `CorruptionError` at damage anywhere else.
+        quarantine. Raises `CorruptionError` at damage anywhere else; then, and
+        where not all is taken, every file is closed.
         """
-        replay = Replay(self._disk, self._paths, self._config)
-        yield from replay.records()
-        self.end = end = replay.end
-        self.lost = replay.lost
-        self.sequence = self.synced = end.sequence
-        if self._writable:
-            replay.cut_tail()
-            self._newest = end.segment
-            if end.segment:
-                self._active = Segment.open(
-                    self._disk, self._paths.segments, end.segment, writable=True
-                )
-                # What an earlier process left unsynced is made safe before it is built upon. It is
-                # written once more: the system forgets what it could not sync, and says so once.
-                try:
+        self._directory = self._disk.open_directory(self._paths.segments)
+        try:
+            replay = Replay(self._disk, self._paths, self._config, self._directory)
+            yield from replay.records()
+            self.end = end = replay.end
+            self.lost = replay.lost
+            self.sequence = self.synced = end.sequence
+            if self._writable:
+                replay.cut_tail()
+                self._newest = end.segment
+                if end.segment:
+                    self._active = self._open(end.segment, writable=True)
+                    # What an earlier process left unsynced is made safe before it is built upon.
+                    # It is written once more: the system forgets what it could not sync, and
+                    # says so once.
                     self._disk.sync_directory(self._paths.segments)
                     if not replay.clean:
                         self._active.rewrite(replay.synced)
                     self._active.sync()
-                except OSError:
-                    self._active.close()
-                    self._active = None
-                    raise
-            self._marked_clean = replay.clean
+                self._marked_clean = replay.clean
+        except BaseException:
+            self._close_files()
+            raise
 
     def append(self, records: Sequence[Record], *, atomic: bool = False) -> list[Location]:
         """Append `records` and return their places; `atomic` ties them into a batch.
@@ -216,12 +218,18 @@ class Log:
                     with suppress(OSError):
                         self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
         finally:
-            for segment in self._readers.values():
-                segment.close()
-            self._readers.clear()
-            if self._active:
-                self._active.close()
-                self._active = None
+            self._close_files()
+
+    def _close_files(self) -> None:
+        for segment in self._readers.values():
+            segment.close()
+        self._readers.clear()
+        if self._active:
+            self._active.close()
+            self._active = None
+        if self._directory is not None:
+            self._disk.close(self._directory)
+            self._directory = None
 
     def _write(self, encoded: list[tuple[bytes, Data]]) -> list[Location]:
         """Write the records, rolling to a new segment where one does not fit."""
@@ -315,9 +323,7 @@ class Log:
         self._newest = number
         if number and not self._active:
             # The one that was closed to roll on, where it is still open; it was open for writing.
-            self._active = self._readers.pop(number, None) or Segment.open(
-                self._disk, self._paths.segments, number, writable=True
-            )
+            self._active = self._readers.pop(number, None) or self._open(number, writable=True)
         if self._active:
             self._active.cut(size)
 
@@ -350,19 +356,26 @@ class Log:
             return active
         segment = self._readers.get(number)
         if segment is None:
-            segment = self._open(number)
+            segment = self._open_reader(number)
             self._keep(segment)
         return segment
 
-    def _open(self, number: int) -> Segment:
+    def _open_reader(self, number: int) -> Segment:
         """Open a segment for reading, at the cost of the others where descriptors run out."""
         while True:
             try:
-                return Segment.open(self._disk, self._paths.segments, number)
+                return self._open(number)
             except OSError as error:
                 if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._readers:
                     raise
                 self._readers.pop(next(iter(self._readers))).close()
+
+    def _open(self, number: int, *, writable: bool = False) -> Segment:
+        directory = self._directory
+        assert directory is not None
+        return Segment.open(
+            self._disk, self._paths.segments, number, directory=directory, writable=writable
+        )
 
     def _keep(self, segment: Segment) -> None:
         """Keep a closed segment open for reading, a few of them at a time."""

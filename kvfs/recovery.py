@@ -65,16 +65,19 @@ class LogEnd(NamedTuple):
 class Replay:
     """One reading of the log from first to last."""
 
-    def __init__(self, disk: Disk, paths: LogPaths, config: Config) -> None:
+    def __init__(self, disk: Disk, paths: LogPaths, config: Config, directory: int) -> None:
         """Prepare to read; all that follows holds once `records` is exhausted.
 
-        `sizes` are the bytes of each segment that was read, `lost` is how many
-        the log is shorter than a clean close left it. The last segment was on
-        stable storage up to `synced` when its last record was written.
+        `directory` is that of the segments, open: the log that is read stays
+        this one, also where another takes its place. `sizes` are the bytes of
+        each segment that was read, `lost` is how many the log is shorter than
+        a clean close left it. The last segment was on stable storage up to
+        `synced` when its last record was written.
         """
         self._disk = disk
         self._paths = paths
         self._config = config
+        self._directory = directory
         self._codec = config.codec()
         self._last = 0
         self.sizes: dict[int, int] = {}
@@ -88,7 +91,7 @@ class Replay:
 
         Raises `CorruptionError` where one is missing.
         """
-        names = self._disk.list(self._paths.segments)
+        names = self._disk.list(self._directory)
         numbers = sorted(number for name in names if (number := number_of(name)) is not None)
         for expected, number in enumerate(numbers, 1):
             if number != expected:
@@ -191,7 +194,13 @@ class Replay:
             self._disk.sync_directory(self._paths.segments)
         if end.segment and end.offset < self.sizes[end.segment]:
             self._keep_tail(end.segment, end.offset)
-            segment = Segment.open(self._disk, self._paths.segments, end.segment, writable=True)
+            segment = Segment.open(
+                self._disk,
+                self._paths.segments,
+                end.segment,
+                directory=self._directory,
+                writable=True,
+            )
             try:
                 segment.cut(end.offset)
             finally:
@@ -204,7 +213,8 @@ class Replay:
 
     def _load(self, number: int) -> bytes:
         try:
-            return self._disk.read_file(os.path.join(self._paths.segments, name_of(number)))
+            path = os.path.join(self._paths.segments, name_of(number))
+            return self._disk.read_file(path, directory=self._directory)
         except OSError as error:
             message = f"segment {name_of(number)} cannot be read: {error.strerror}"
             raise KvfsError(message, error.errno) from error

@@ -80,10 +80,12 @@ class Segment:
         self._begun = size
 
     @classmethod
-    def open(cls, disk: Disk, directory: str, number: int, *, writable: bool = False) -> Segment:
-        """Open an existing segment."""
+    def open(
+        cls, disk: Disk, path: str, number: int, *, directory: int, writable: bool = False
+    ) -> Segment:
+        """Open an existing segment in the open `directory`, which was opened at `path`."""
         flags = os.O_RDWR if writable else os.O_RDONLY
-        fd = disk.open(os.path.join(directory, name_of(number)), flags)
+        fd = disk.open(os.path.join(path, name_of(number)), flags, directory=directory)
         try:
             return cls(disk, number, fd, disk.size(fd))
         except OSError:

@@ -146,10 +146,9 @@ class Core:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
 
-    def put(self, key: bytes, value: bytes, ino: int | None, time: int) -> None:
-        """Commit that the file `ino`, at rest, or a new one has `value`, at `time`."""
+    def put(self, key: bytes, value: bytes, time: int, *, new: bool) -> None:
+        """Commit that a `new` file, or one that nobody uses, has `value` since `time`."""
         record = new_tuple(Put, (key, value, NO_ATTRS, time))
-        new = ino is None
         if len(value) > self.whole or (
             new and (b"/" in key or self.table.next_ino != self._replay_ino)
         ):

@@ -77,12 +77,13 @@ class Store:
             core.check(write=True)
             table = core.table
             ino = table.number_of(key)
-            changed = 0 if ino is None else table.nodes.ctime_of(ino)
-            if changed is None:
+            if ino is None:
+                core.put(key, value, core.now(), new=True)
+            elif (changed := table.nodes.ctime_of(ino)) is not None:
+                core.put(key, value, max(core.now(), changed), new=False)
+            else:
                 self._replace(key, table.nodes[ino], value)
                 self.files.settle()
-            else:
-                core.put(key, value, ino, max(core.now(), changed))
 
     def _replace(self, key: bytes, node: Node, value: bytes) -> None:
         """Set the value of a file that somebody may use."""

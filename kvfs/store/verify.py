@@ -116,7 +116,8 @@ def replay(
     progress: Callable[[int, int], object] | None = None,
 ) -> Replayed:
     """Bring the log at `paths` to the empty `table`, as far as that goes, and audit that."""
-    log = Replay(disk, paths, config)
+    directory = disk.open_directory(paths.segments)
+    log = Replay(disk, paths, config, directory)
     counts: Counter[int] = Counter()
     problems: list[str] = []
     total = _total(disk, paths.segments) if progress else 0
@@ -132,7 +133,9 @@ def replay(
             table.detached.clear()
     except KvfsError as error:
         problems.append(str(error))
-    else:
+    finally:
+        disk.close(directory)
+    if not problems:
         problems += [f"the table does not fit together: {problem}" for problem in audit(table)]
     if log.lost:
         problems.append(f"{log.lost} bytes are missing at the end since the last clean close")

@@ -14,6 +14,7 @@ from kvfs.store.files import Owner
 
 CALLS = [
     "open",
+    "open_directory",
     "open_scratch",
     "size",
     "read",

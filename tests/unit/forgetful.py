@@ -89,8 +89,8 @@ class ForgetfulDisk(Disk):
 
     # -- what the operating system does ------------------------------------------------
 
-    def open(self, path, flags):
-        directory, name = self._parent(path)
+    def open(self, path, flags, *, directory=None):
+        directory, name = self._parent(path, directory)
         node = directory.entries.get(name)
         if node is None:
             if not flags & os.O_CREAT:
@@ -105,6 +105,9 @@ class ForgetfulDisk(Disk):
         if flags & os.O_TRUNC and node.content:
             self.truncate(fd, 0)
         return fd
+
+    def open_directory(self, path):
+        return self._descriptor(self._directory(path))
 
     def open_scratch(self, directory):
         self._directory(directory)
@@ -187,7 +190,7 @@ class ForgetfulDisk(Disk):
         self._rename((*self._parent(path), None))
 
     def list(self, path):
-        return list(self._directory(path).entries)
+        return list(self._listed(path).entries)
 
     def stat(self, path):
         node = self._node(path)
@@ -285,8 +288,12 @@ class ForgetfulDisk(Disk):
             raise _error(errno.ENOTDIR, path)
         return node
 
-    def _parent(self, path):
-        return self._directory(os.path.dirname(path)), os.path.basename(path)
+    def _listed(self, path):
+        return self._directory(path) if isinstance(path, str) else self._open[path]
+
+    def _parent(self, path, directory=None):
+        parent = os.path.dirname(path) if directory is None else directory
+        return self._listed(parent), os.path.basename(path)
 
     def _node(self, path):
         node = self._root

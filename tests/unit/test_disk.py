@@ -35,6 +35,30 @@ def test_only_regular_files_are_opened_and_nobody_waits(tmp_path, make, flags):
     assert os.listdir("/proc/self/fd") == before
 
 
+def test_a_directory_that_moves_stays_what_was_opened(tmp_path):
+    disk = Disk()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    path = str(tmp_path / "one" / "file")
+    fd = disk.open_directory(str(tmp_path / "one"))
+    disk.exchange(str(tmp_path / "one"), str(tmp_path / "two"))
+    (tmp_path / "two" / "more").touch()
+    assert disk.read_file(path, directory=fd) == b"one"
+    assert disk.read_file(path) == b"two"
+    assert sorted(disk.list(fd)) == ["file", "more"]
+    with pytest.raises(FileNotFoundError) as caught:
+        disk.open(str(tmp_path / "one" / "none"), os.O_RDONLY, directory=fd)
+    assert caught.value.filename == str(tmp_path / "one" / "none")
+    disk.close(fd)
+
+
+def test_a_link_is_no_directory(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="Not a directory"):
+        Disk().open_directory(str(tmp_path / "link"))
+
+
 def test_a_directory_is_no_file(tmp_path):
     with pytest.raises(OSError, match="not a regular file"):
         Disk().open(str(tmp_path), os.O_RDONLY)

@@ -11,6 +11,15 @@ from kvfs.disk import Disk
 TOP = "/disk"
 
 
+def look_into(disk, path, look):
+    """Call `look` with the open directory `path`."""
+    fd = disk.open_directory(path)
+    try:
+        return look(fd)
+    finally:
+        disk.close(fd)
+
+
 def write(disk, path, data, *, sync=False):
     fd = disk.open(path, os.O_RDWR | os.O_CREAT)
     disk.write(fd, data, disk.size(fd))
@@ -33,6 +42,13 @@ CALLS = [
     lambda disk, top: disk.list(f"{top}/d/b"),
     lambda disk, top: disk.stat(f"{top}/d/b").st_size,
     lambda disk, top: disk.stat(f"{top}/c"),
+    lambda disk, top: disk.open_directory(f"{top}/d/b"),
+    lambda disk, top: disk.open_directory(f"{top}/none"),
+    lambda disk, top: look_into(disk, f"{top}/d", lambda fd: sorted(disk.list(fd))),
+    lambda disk, top: look_into(
+        disk, f"{top}/d", lambda fd: disk.read_file(f"{top}/none/b", directory=fd)
+    ),
+    lambda disk, top: look_into(disk, f"{top}/d", lambda fd: disk.read_file("c", directory=fd)),
     lambda disk, top: disk.rename(f"{top}/d/b", f"{top}/c"),
     lambda disk, top: disk.rename(f"{top}/d/b", f"{top}/c"),
     lambda disk, top: disk.mkdir(f"{top}/e"),

@@ -1,9 +1,11 @@
 import errno
+import os
 
 import pytest
 
 from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, NoSpaceError, RecordTooLargeError, StoreFailedError
+from kvfs.log import Log
 from kvfs.records import Delete, Put, Write
 
 A = Put(b"a", b"1")  # six bytes of text
@@ -246,3 +248,57 @@ def test_sequence_counts_records_over_restarts(logs):
     log, _ = logs.open()
     assert log.sequence == 5
     log.close()
+
+
+def open_files():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def swap_segments(logs):
+    """Put a shorter log of other records in the place of this one, as a repair does."""
+    other = logs.paths.segments + ".other"
+    os.mkdir(other)
+    paths = logs.paths._replace(segments=other, clean=other + ".clean")
+    log = Log(Disk(), paths, logs.config, writable=True)
+    assert list(log.replay()) == []
+    log.append([Put(b"other", b"2" * 300)])
+    log.close()
+    os.unlink(logs.paths.clean)
+    Disk().exchange(logs.paths.segments, other)
+
+
+@pytest.mark.parametrize("form", ["binary", "text"])
+def test_a_reader_keeps_the_log_that_it_began_with(logs, form):
+    log = logs.make(form, 512)
+    written = [Put(b"k%d" % number, b"v" * 300) for number in range(5)]
+    places = [log.append([record])[0] for record in written]
+    log.close()
+    before = open_files()
+    reader = Log(Disk(), logs.paths, logs.config, writable=False)
+    replay = reader.replay()
+    found = [next(replay)]
+    swap_segments(logs)
+    found += replay
+    assert found == list(zip(written, places, strict=True))
+    assert [reader.read(place) for place in places] == written
+    reader.close()
+    assert open_files() == before
+
+
+def test_a_replay_that_fails_or_is_given_up_leaves_nothing_open(logs):
+    log = logs.make("binary", 512)
+    log.append([Put(b"k", b"v" * 300)])
+    log.append([Put(b"k", b"v" * 300)])
+    log.close()
+    before = open_files()
+    for writable in (False, True):
+        replay = Log(Disk(), logs.paths, logs.config, writable=writable).replay()
+        next(replay)
+        assert open_files() == before + 1
+        replay.close()
+        assert open_files() == before
+    logs.write(1, b"damaged")
+    for writable in (False, True):
+        with pytest.raises(CorruptionError):
+            logs.open(writable=writable)
+        assert open_files() == before

@@ -8,6 +8,7 @@ import time
 import pytest
 
 import kvfs
+from kvfs.disk import Disk
 
 
 @pytest.fixture
@@ -342,6 +343,32 @@ def test_readers_work_beside_a_writer(path, form):
             assert list(reader.items()) == [(b"a", b"1"), (b"b", b"2")]
         writer.put("c", "3")
     assert len(kvfs.open(path)) == 3
+
+
+def test_a_reader_keeps_its_log_where_another_takes_the_place(path, form):
+    values = {f"k{number}".encode(): bytes([65 + number]) * 300 for number in range(20)}
+    with kvfs.open(path, format=form, max_segment_size=1024) as store:
+        for key, value in values.items():
+            store.put(key, value)
+    with kvfs.open(path, read_only=True) as reader:
+        with kvfs.open(path + "2", format=form, max_segment_size=1024) as other:
+            for key in values:
+                other.put(key, b"of another log" * 20)
+        Disk().exchange(f"{path}/segments", f"{path}2/segments")
+        assert dict(reader.items()) == values
+
+
+def test_a_failed_open_leaves_nothing_open(path):
+    with kvfs.open(path, format="text", max_segment_size=50) as store:
+        store.put("a", b"1" * 40)
+        store.put("b", b"2" * 40)
+    with open(f"{path}/segments/00000002.seg", "wb") as file:
+        file.write(b"W|none|0|1\n")  # a write to what is not there
+    before = len(os.listdir("/proc/self/fd"))
+    for read_only in (False, True):
+        with pytest.raises(kvfs.CorruptionError, match=r"00000002\.seg is damaged at offset 0"):
+            kvfs.open(path, read_only=read_only)
+        assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_a_reader_changes_nothing(path, segments):

@@ -163,7 +163,7 @@ def _replay(store):
     from kvfs.recovery import Replay
 
     log = store._core.log
-    return Replay(log._disk, log._paths, log._config).records()
+    return Replay(log._disk, log._paths, log._config, log._directory).records()
 
 
 def test_a_full_disk_keeps_no_refused_bytes_and_no_reader_waiting(path, faulty):
