@@ -164,9 +164,9 @@ class Disk:
         """Return the names in the directory, which is named or open."""
         return os.listdir(path)
 
-    def stat(self, path: str) -> os.stat_result:
-        """Return the attributes of `path` itself."""
-        return os.lstat(path)
+    def stat(self, path: str, *, directory: int | None = None) -> os.stat_result:
+        """Return the attributes of `path` itself, found as `open` does."""
+        return os.lstat(_name(path, directory), dir_fd=directory)
 
     def statvfs(self, path: str) -> os.statvfs_result:
         """Return the figures of the file system that holds `path`."""

@@ -192,8 +192,8 @@ class ForgetfulDisk(Disk):
     def list(self, path):
         return list(self._listed(path).entries)
 
-    def stat(self, path):
-        node = self._node(path)
+    def stat(self, path, *, directory=None):
+        node = self._node(path) if directory is None else self._found(path, directory)
         is_directory = isinstance(node, _Directory)
         mode = stat.S_IFDIR | 0o700 if is_directory else stat.S_IFREG | 0o600
         size = 0 if is_directory else len(node.content)
@@ -294,6 +294,12 @@ class ForgetfulDisk(Disk):
     def _parent(self, path, directory=None):
         parent = os.path.dirname(path) if directory is None else directory
         return self._listed(parent), os.path.basename(path)
+
+    def _found(self, path, directory):
+        parent, name = self._parent(path, directory)
+        if name not in parent.entries:
+            raise _error(errno.ENOENT, path)
+        return parent.entries[name]
 
     def _node(self, path):
         node = self._root

@@ -49,6 +49,10 @@ CALLS = [
         disk, f"{top}/d", lambda fd: disk.read_file(f"{top}/none/b", directory=fd)
     ),
     lambda disk, top: look_into(disk, f"{top}/d", lambda fd: disk.read_file("c", directory=fd)),
+    lambda disk, top: look_into(
+        disk, f"{top}/d", lambda fd: disk.stat(f"{top}/none/b", directory=fd).st_size
+    ),
+    lambda disk, top: look_into(disk, f"{top}/d", lambda fd: disk.stat("c", directory=fd)),
     lambda disk, top: disk.rename(f"{top}/d/b", f"{top}/c"),
     lambda disk, top: disk.rename(f"{top}/d/b", f"{top}/c"),
     lambda disk, top: disk.mkdir(f"{top}/e"),

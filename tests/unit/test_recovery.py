@@ -2,6 +2,7 @@ import os
 
 import pytest
 
+from kvfs.disk import Disk
 from kvfs.errors import CorruptionError
 from kvfs.records import Delete, Put, Write
 
@@ -213,6 +214,21 @@ def test_a_missing_segment_is_named(logs, form):
         with pytest.raises(CorruptionError, match=rf"{number:08}\.seg is missing"):
             logs.open()
         logs.write(number, data)
+
+
+def test_a_segment_that_a_list_leaves_out_is_looked_for(logs, form):
+    """Two segments may come while a reader lists them, and only the second be seen."""
+    written(logs, form, [Put(b"k", b"v" * 400)] * 3, 512)
+
+    class Listing(Disk):
+        def list(self, path):
+            return [name for name in super().list(path) if name != "00000002.seg"]
+
+    _, records = logs.open(Listing(), writable=False)
+    assert len(records) == 3
+    os.unlink(logs.segment(2))
+    with pytest.raises(CorruptionError, match=r"00000002\.seg is missing"):
+        logs.open(Listing(), writable=False)
 
 
 def test_a_missing_last_segment_after_a_clean_close_is_corruption(logs, form):
