@@ -67,15 +67,15 @@ def load(data: bytes, path: str) -> Config:
         message = f"{path} is damaged: {error}"
         raise ConfigError(message) from None
     version = values.get("version")
-    if isinstance(version, int) and version > VERSION:
+    if type(version) is not int or version < VERSION:
+        message = f"{path} is damaged: version is {version!r}"
+        raise ConfigError(message)
+    if version > VERSION:
         message = (
             f"{path}: format version {version} is newer than this kvfs understands"
             f" ({VERSION}); use a newer kvfs"
         )
         raise NewerFormatError(message)
-    if version != VERSION:
-        message = f"{path} is damaged: version is {version!r}"
-        raise ConfigError(message)
     try:
         store_id = bytes.fromhex(values["id"])
         config = Config(values["format"], values["max_segment_size"], store_id, values["created"])

@@ -191,6 +191,15 @@ def test_every_bit_of_the_configuration(tmp_path):
             _check_place(error, "")
 
 
+@pytest.mark.parametrize("version", ["true", "1.0", "0", "-1", '"1"', "[1]", "1979-05-27"])
+def test_a_version_that_is_no_number_of_one(tmp_path, version):
+    make(tmp_path / "s", "binary")
+    file = tmp_path / "s" / "store.toml"
+    file.write_text(file.read_text().replace("version = 1", f"version = {version}"))
+    with pytest.raises(kvfs.ConfigError, match=r"store\.toml is damaged: version is "):
+        kvfs.open(tmp_path / "s", read_only=True)
+
+
 def test_what_the_text_format_cannot_see(tmp_path):
     """A flipped bit that leaves a line a record goes unseen: docs/promises.md says so."""
     files = make(tmp_path / "s", "text")
