@@ -11,7 +11,7 @@ import json
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.errors import StoreLockedError
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
 FILE = "lock"
 _PATIENCE = 1.0  # seconds for a new holder to write its name
 _STEP = 0.01
+_MOST_BYTES = 64 * 1024  # of the content; a holder writes much less
 
 
 class Holder(NamedTuple):
     """The process that holds a store.
 
-    `mountpoint` is None if it is no mount; `mounted` tells whether the mount
+    `pid` is 0 if it has not given its name. `mountpoint` is None if it is no mount; `mounted` tells whether the mount
     has been there. `failure` is None if the holder can still write; else it
     says why not. `started` tells the process from a later one of its number: it
     is when that began, in clock ticks since the machine did, if /proc tells.
@@ -40,9 +41,14 @@ class Holder(NamedTuple):
 
     def __str__(self) -> str:
         """Name the holder in a sentence."""
+        if not self.pid:
+            return "a process that has not given its name"
         if self.mountpoint is None:
             return f"process {self.pid}"
         return f"process {self.pid}, which mounts it at {self.mountpoint}"
+
+
+_NAMELESS = Holder(0, None)
 
 
 class Lock:
@@ -105,28 +111,30 @@ class Lock:
             now = time.monotonic()
             holder = _read(self._disk, fd)
             if now >= deadline and (holder or now >= named):
-                who, hint = "another process", ""
-                if holder:
-                    who = str(holder)
-                    if holder.mountpoint:
-                        hint = f"; end that with: kvfs unmount {holder.mountpoint}"
-                message = f"store {self._store} is in use by {who}{hint}"
+                message = f"store {self._store} is in use by {holder or _NAMELESS}"
+                if holder and holder.mountpoint:
+                    message += f"; end that with: kvfs unmount {holder.mountpoint}"
                 raise StoreLockedError(message)
             time.sleep(_STEP)
 
 
 def holder_of(disk: Disk, store: str) -> Holder | None:
-    """Return who holds the lock of `store`, or None if nobody does."""
+    """Return who holds the lock of `store`, or None if nobody does.
+
+    Raises what the disk says.
+    """
     try:
-        fd = disk.open(os.path.join(store, FILE), os.O_RDWR)
+        fd = disk.open(os.path.join(store, FILE), os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
         deadline = time.monotonic() + _PATIENCE
         while not disk.lock(fd):
             holder = _read(disk, fd)
-            if holder or time.monotonic() >= deadline:
+            if holder:
                 return holder
+            if time.monotonic() >= deadline:
+                return _NAMELESS
             time.sleep(_STEP)
         return None
     finally:
@@ -136,13 +144,43 @@ def holder_of(disk: Disk, store: str) -> Holder | None:
 def _read(disk: Disk, fd: int) -> Holder | None:
     """Return the holder that the file names, if it is alive."""
     try:
-        values = json.loads(disk.read(fd, disk.size(fd), 0))
-        known = {name: values[name] for name in Holder._fields if name in values}
-        holder = Holder(**{**known, "pid": int(values["pid"]), "mountpoint": values["mountpoint"]})
-        alive = _beginning(holder.pid)
-    except (ValueError, KeyError, TypeError, OSError):
+        values = json.loads(disk.read(fd, _MOST_BYTES, 0))
+        holder = _believed(values)
+        alive = _beginning(holder.pid) if holder else None
+    except (ValueError, RecursionError, OSError):
         return None
-    return holder if alive is not None and holder.started in (None, alive) else None
+    return holder if holder and alive is not None and holder.started in (None, alive) else None
+
+
+def _believed(values: Any) -> Holder | None:
+    """Return the holder that `values`, which may be anything, describe; None if they are of none."""
+    if not isinstance(values, dict):
+        return None
+    known = {name: values[name] for name in Holder._fields if name in values}
+    holder = Holder(**{"pid": 0, "mountpoint": None, **known})
+    believed = (
+        type(holder.pid) is int  # and /proc tells whether there is such a process
+        and (holder.mountpoint is None or _is_path(holder.mountpoint))
+        and type(holder.started) in (int, type(None))
+        and type(holder.mounted) is bool
+        and (holder.failure is None or _is_text(holder.failure))
+    )
+    return holder if believed else None
+
+
+def _is_path(value: Any) -> bool:
+    """Tell whether `value` can be an absolute path."""
+    return _is_text(value) and value.startswith("/") and "\0" not in value
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether `value` is text that can be written out."""
+    if not isinstance(value, str):
+        return False
+    with suppress(UnicodeEncodeError):
+        os.fsencode(value)
+        return True
+    return False
 
 
 def _beginning(pid: int) -> int | None:
@@ -150,6 +188,6 @@ def _beginning(pid: int) -> int | None:
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] in (b"Z", b"X") else int(fields[19])
