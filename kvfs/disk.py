@@ -1,7 +1,8 @@
 """The only place that calls `os.*` on the files of a store.
 
-Tests put a faulty disk in its place. Nothing here follows a symbolic link, and
-a short write goes on until the operating system names an error.
+Tests put a faulty disk in its place. Nothing here reads or writes through a
+symbolic link, and a short write goes on until the operating system names an
+error.
 """
 
 from __future__ import annotations
@@ -128,11 +129,16 @@ class Disk:
 
     def sync_directory(self, path: str) -> None:
         """Return once the names in the directory are on stable storage."""
-        fd = self.open_directory(path)
+        # The directory of a store, and that above it, may be named by a link.
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+    def sync_all(self) -> None:
+        """Return once all that this machine has written is on stable storage."""
+        os.sync()
 
     def rename(self, old: str, new: str) -> None:
         """Give the file `old` the name `new`, replacing what had it."""
@@ -155,6 +161,10 @@ class Disk:
         if inside and os.geteuid() == 0:
             owner = os.stat(os.path.dirname(path))
             os.chown(path, owner.st_uid, owner.st_gid)
+
+    def make_private(self, path: str) -> None:
+        """Let only the owner into the directory `path`."""
+        os.chmod(path, 0o700)
 
     def rmdir(self, path: str) -> None:
         """Remove the empty directory `path`."""

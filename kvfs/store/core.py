@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from kvfs.records import Location
 
 _DIRECTORIES = ("segments", "checkpoints", "quarantine")
+_OTHERS = 0o077
+"""What a mode allows to others than the owner."""
 _REALTIME_COARSE = 5
 """CLOCK_REALTIME_COARSE of clock_gettime(2), which Python gives no name."""
 _STEP_BACK = 1_000_000_000  # nanoseconds; more is a clock that was set back
@@ -77,6 +79,9 @@ class Core:
         if self.writable:
             self._flock.take(mountpoint, wait)
         try:
+            if self.writable:
+                # Who made the store may have died before the name of its configuration was safe.
+                self.disk.sync_directory(self.path)
             check_directories(self.disk, self.path, make=self.writable)
             if self.writable:
                 exchange.finish(self.disk, self.path)
@@ -290,28 +295,46 @@ def check_directories(disk: Disk, path: str, *, make: bool) -> None:
 
 
 def make_directory(disk: Disk, path: str, *, inside: bool = True) -> None:
-    """Make the directory `path`, its name on stable storage, if it is not there."""
+    """Make the directory `path` if it is not there; its name is on stable storage on return.
+
+    One that is there may be from a process that has died before it synced the name.
+    """
     with suppress(FileExistsError):
         disk.mkdir(path, inside=inside)
+    try:
         disk.sync_directory(os.path.dirname(path))
+    except PermissionError:  # who may pass through the directory above need not be let read it
+        disk.sync_all()
 
 
 def initialise(disk: Disk, path: str, config: Config) -> None:
-    """Make a store in the empty directory `path`.
+    """Make a store in the directory `path`, which is blank, for its owner alone.
 
     The configuration is written last, so that a crash leaves no half store.
     """
+    if disk.stat(path).st_mode & _OTHERS:
+        disk.make_private(path)
     for directory in directories(path):
         make_directory(disk, directory)
     disk.write_file(store_config.config_path(path), store_config.dump(config))
 
 
 def is_blank(disk: Disk, path: str) -> bool:
-    """Tell whether a store may be made at `path`, maybe over a half-made one."""
+    """Tell whether a store may be made at `path`, maybe over one that was begun.
+
+    That leaves empty directories only: where one holds anything, a store has
+    lost its configuration.
+    """
     try:
         names = set(disk.list(path))
     except FileNotFoundError:
         return True
     except NotADirectoryError:
         return False
-    return names <= {*_DIRECTORIES, LOCK, f"{store_config.FILE}.tmp"}
+    return names <= {*_DIRECTORIES, LOCK, f"{store_config.FILE}.tmp"} and all(
+        _is_empty_directory(disk, os.path.join(path, name)) for name in names & {*_DIRECTORIES}
+    )
+
+
+def _is_empty_directory(disk: Disk, path: str) -> bool:
+    return stat.S_ISDIR(disk.stat(path).st_mode) and not disk.list(path)

@@ -286,7 +286,7 @@ def init(
     max_segment_size: int = store_config.DEFAULT_SEGMENT_SIZE,
     disk: Disk | None = None,
 ) -> Config:
-    """Make a store in a new or empty directory.
+    """Make a store in a new or empty directory, which is for its owner alone from now on.
 
     Raises `StoreExistsError` if there is something already, `ConfigError` for
     a format or a size that cannot be.
@@ -410,4 +410,8 @@ def _occupant(disk: Disk, path: str) -> str:
         names = disk.list(path)
     except NotADirectoryError:
         return "is a file"
-    return "is a kvfs store already" if store_config.FILE in names else "is not empty"
+    if store_config.FILE in names:
+        return "is a kvfs store already"
+    if "segments" in names:
+        return f"holds a kvfs store that has lost its {store_config.FILE}"
+    return "is not empty"

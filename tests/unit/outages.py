@@ -8,6 +8,7 @@ what the session knows.
 
 import os
 import random
+from contextlib import suppress
 from typing import NamedTuple
 
 from forgetful import ForgetfulDisk
@@ -102,9 +103,11 @@ class Session:
 
     def run(self, steps):
         """Make a store, call each of `steps` with this session, and close it."""
-        kvfs.init(STORE, format=self.form, max_segment_size=self.size, disk=self.disk)
-        self.promised = Promised(0)
+        with suppress(kvfs.StoreExistsError):  # one that a process made that has died since
+            kvfs.init(STORE, format=self.form, max_segment_size=self.size, disk=self.disk)
+            self.promised = Promised(0)
         self.store = self.open()
+        self.promised = Promised(0)
         for step in steps:
             step(self)
         self.close()
@@ -172,6 +175,26 @@ class Session:
         """End without closing, as a killed process does, and start again."""
         self.disk.kill()
         self.store = self.open()
+
+
+def half_made(steps):
+    """Return a disk on which a process died after so many steps of making a store."""
+    disk = ForgetfulDisk()
+    left = steps
+
+    def step():
+        nonlocal left
+        if left == 0:
+            disk.watch = None
+            raise KeyboardInterrupt
+        left -= 1
+
+    disk.watch = step
+    with suppress(KeyboardInterrupt):
+        kvfs.init(STORE, disk=disk)
+    assert disk.watch is None, "the store was made"
+    disk.kill()
+    return disk
 
 
 def hunt(session, *, again=0.0, most=1000):

@@ -10,7 +10,7 @@ import random
 import pytest
 from forgetful import ForgetfulDisk
 from losses import Loss
-from outages import STORE, Session, hunt, log_files
+from outages import STORE, Session, half_made, hunt, log_files
 
 import kvfs
 
@@ -104,6 +104,12 @@ def test_random_sessions(form, number):
 def test_making_a_store_leaves_none_or_a_whole_one(form):
     session = Session(form, 3, many=20).run([])
     assert hunt(session, again=1.0) > 50
+
+
+@pytest.mark.parametrize("step", range(17))
+def test_making_a_store_where_a_process_died_making_one(step):
+    session = Session("binary", 3, many=20, disk=half_made(step))
+    assert hunt(session.run([]), again=1.0) > 20
 
 
 # -- places that were found -----------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import pytest
 from losses import Loss
-from outages import STORE, Session, Violation, hunt
+from outages import STORE, Session, Violation, half_made, hunt
 from test_power_loss import script, step
 
 import kvfs
@@ -21,6 +21,7 @@ USING = {
     "file < disk.write_file < log.close",
     "store < disk.write_file < log.close",
 }
+FOLLOWING = {"disk < core.make_directory < kv.init", "store < core.open"}
 COPYING = {"store < core.make_directory < core.check_directories"}
 RECOVERING = {
     "segments < recovery.cut_tail",
@@ -35,6 +36,15 @@ AFTER_A_CUT_BY_HAND = {"store < recovery.cut_tail"}
 def make(ignore=None):
     session = Session("binary", 3, many=20, ignore=ignore).run([])
     hunt(session, again=0.2)
+    return session
+
+
+def follow(ignore=None):
+    """Go on where a process died that had made the directory, and one that had made all."""
+    for steps in (0, 14):
+        disk = half_made(steps)
+        session = Session("binary", 3, many=20, ignore=ignore, disk=disk).run([])
+        hunt(session)
     return session
 
 
@@ -90,6 +100,7 @@ def cut_by_hand(ignore=None):
         (session, site)
         for session, sites in (
             (make, MAKING),
+            (follow, FOLLOWING),
             (use, USING),
             (recover, RECOVERING),
             (copy, COPYING),
@@ -104,6 +115,8 @@ def test_a_sync_that_is_left_out_is_found(session, site):
 
 
 def test_all_syncs_of_a_store_are_listed():
-    listed = MAKING | USING | RECOVERING | COPYING | AFTER_A_CUT_BY_HAND | AFTER_A_FAILURE
+    listed = (
+        MAKING | FOLLOWING | USING | RECOVERING | COPYING | AFTER_A_CUT_BY_HAND | AFTER_A_FAILURE
+    )
     found = recover().disk.sites + cut_by_hand().disk.sites
     assert {site for site in found if "outages" not in site} == listed
