@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvfs.store.pieces import Lost
     from kvfs.store.repair import Repair
     from kvfs.store.salvage import Fate
+    from kvfs.store.stat import StoreStat
     from kvfs.store.verify import Report
 
 _HINT = (
@@ -96,13 +97,19 @@ def show_stat(store: str, *, as_json: bool) -> None:
         "records": str(found.records),
         "keys with a value": str(found.values),
         "open for writing": str(holder) if holder else "by nobody",
-        "state": f"takes no more writes: {holder.failure}"
-        if holder and holder.failure
-        else "sound",
+        "state": _health(found),
     }
     width = max(map(len, lines)) + 2
     for name, value in lines.items():
         sys.stdout.write(f"{name + ':':{width}}{value}\n")
+
+
+def _health(found: StoreStat) -> str:
+    if found.holder and found.holder.failure:
+        return f"takes no more writes: {found.holder.failure}"
+    if found.lost:
+        return f"{found.lost} bytes are missing at its end since it was last closed"
+    return "sound"
 
 
 def print_json(values: dict[str, Any]) -> None:

@@ -241,6 +241,11 @@ class Store:
         return self._core.log.sequence
 
     @property
+    def lost(self) -> int:
+        """How many bytes the log is shorter than it was when it was last closed."""
+        return self._core.log.lost
+
+    @property
     def synced(self) -> int:
         """How many records of the log survive a power cut."""
         return self._core.log.synced

@@ -81,7 +81,7 @@ def test_a_fifo_in_a_store_is_named_and_nobody_waits(tmp_path, name):
     for use in uses:
         with pytest.raises(OSError, match="not a regular file") as caught:
             use()
-        assert in_words(caught.value) == f"{file}: this is not a regular file"
+        assert os.path.basename(file) in in_words(caught.value)
 
 
 @pytest.mark.timeout(20)
