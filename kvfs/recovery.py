@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _SECTOR = 512  # bytes that a disk writes whole
+_DIGITS = 20  # that no number needs
 _ZEROS = 16  # so many of them are no accident
 
 
@@ -242,12 +243,20 @@ def keep(disk: Disk, quarantine: str, base: str, data: bytes) -> None:
 
 
 def read_clean(disk: Disk, path: str) -> tuple[int, int] | None:
-    """Return the last segment and its size as of the last clean close, if the file says so."""
+    """Return the last segment and its size as of the last clean close, if the file says so.
+
+    Raises `KvfsError` if it cannot be read.
+    """
     try:
-        words = disk.read_file(path).split()
-        return int(words[0]), int(words[1])
-    except (FileNotFoundError, ValueError, IndexError):
+        words = disk.read_file(path).split()[:2]
+    except FileNotFoundError:
         return None
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise KvfsError(message, error.errno) from error
+    if len(words) < 2 or not all(word.isdigit() and len(word) < _DIGITS for word in words):  # noqa: PLR2004 - segment and size
+        return None
+    return int(words[0]), int(words[1])
 
 
 def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:

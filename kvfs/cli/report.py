@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from kvfs.store.stat import StoreStat
     from kvfs.store.verify import Report
 
+_MOST = 1000
+"""Lines of a table; who has more to read takes the list."""
 _HINT = (
     "What damaged bytes say of their keys is a hint: where it is wrong, or says unknown, another"
     " key has lost a change, and is not listed."
@@ -145,12 +147,15 @@ def _print_repair(done: Repair) -> None:
         return
     console.print(_table_of(done.lost))
     keys = Table("key", "now")
-    for fate in done.fates:
+    for fate in done.fates[:_MOST]:
         keys.add_row(_text(_quoted(fate.key)), _text(_fate(fate)))
     if done.fates:
         console.print(keys)
-    for path in done.directories:
+    for path in done.directories[:_MOST]:
         console.print(_text(f"directory {_quoted(path)} was made anew, for its owner alone"))
+    most = max(len(done.lost), len(done.fates), len(done.directories))
+    if most > _MOST:
+        console.print(f"and more: up to {most - _MOST} of each kind, see the list")
     if done.lost:
         console.print(_text(_HINT))
     kept = f"repaired: {done.records} records; the old segments are in {done.kept},"
@@ -161,7 +166,7 @@ def _table_of(lost: list[Lost]) -> Table:
     from rich.table import Table
 
     table = Table("segment", "offset", "bytes", "lost", "why")
-    for entry in lost:
+    for entry in lost[:_MOST]:
         what = entry.record or "unknown"
         if entry.key is not None:
             what = f"{what.lower()} {_quoted(entry.key)}"
@@ -178,7 +183,7 @@ def _fate(fate: Fate) -> str:
     what = {
         "older": "an older value",
         "replaced": "a later value, whole",
-        "attributes": "the value is right; its attributes may be older",
+        "attributes": "it is there; its attributes may be older",
     }[fate.state]
     when = datetime.fromtimestamp((fate.mtime or 0) / 1e9, UTC).isoformat(" ", "seconds")
     size = "" if fate.size is None else f"{fate.size} bytes "
@@ -215,6 +220,8 @@ def _print(report: Report, store: str) -> None:
     damage = [place for segment in report.segments for place in segment.damage]
     if damage:
         console.print(_table_of(damage))
+    if len(damage) > _MOST:
+        console.print(f"and {len(damage) - _MOST} more bad places: see --json")
     for problem in report.problems:
         console.print(_text(f"damaged: {problem}"))
     if report.torn:

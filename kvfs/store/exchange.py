@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _WORK = "segments.repair"
 _TRIAL = "segments.trial"
-_LIST = re.compile(r"repair\.([0-9]+)\.json")
+_LIST = re.compile(r"repair\.([1-9][0-9]{0,8})\.json")
 
 
 def begin(disk: Disk, path: str) -> tuple[str, int]:
@@ -28,6 +28,7 @@ def begin(disk: Disk, path: str) -> tuple[str, int]:
 
     Raises what the disk says, also where its file system cannot exchange two names.
     """
+    abandon(disk, path)
     work, trial = os.path.join(path, _WORK), os.path.join(path, _TRIAL)
     disk.mkdir(trial)
     disk.mkdir(work)
@@ -41,7 +42,7 @@ def begin(disk: Disk, path: str) -> tuple[str, int]:
 
 
 def abandon(disk: Disk, path: str) -> None:
-    """Remove what `begin` made, and what is in it."""
+    """Remove what `begin` made, now or in a repair that did not come so far, and what is in it."""
     for name in (_WORK, _TRIAL):
         directory = os.path.join(path, name)
         with suppress(FileNotFoundError):
@@ -70,13 +71,12 @@ def pending(disk: Disk, path: str) -> int | None:
 
 
 def finish(disk: Disk, path: str) -> bool:
-    """Bring an exchange to its end, or remove what was left before it; tell whether there was one.
+    """Bring an exchange to its end, and tell whether there was one.
 
     What is to be done is on stable storage before the list leaves `segments/`.
     """
     number = pending(disk, path)
     if number is None:
-        abandon(disk, path)
         return False
     quarantine = os.path.join(path, "quarantine")
     segments, clean = os.path.join(path, "segments"), os.path.join(path, "clean")

@@ -17,19 +17,24 @@ if TYPE_CHECKING:
 
 _HEAD = 1024 * 1024
 """Bytes at the beginning of a segment that tell what it is."""
+_BLOCK = 4096
 _NO_ID = bytes(16)  # lines of text belong to no store
 
 
 def check_origin(disk: Disk, path: str, config: Config) -> None:
     """Raise `ConfigError` if no segment is of the store of `config`, and some are of another."""
     found = _ids(disk, path)
-    is_binary = config.format == "binary"
-    its_own = config.id in found if is_binary else _is_text(_heads(disk, path))
-    if found and not its_own:
+    is_text = _is_text(_heads(disk, path))
+    if config.format == "binary":
+        of_another = config.id not in found if found else is_text
+    else:
+        of_another = bool(found) and not is_text
+    if of_another:
         file = store_config.config_path(path)
+        theirs = f"binary, id {min(found).hex()}" if found else "text"
         message = (
             f"{file} is of another store: it says {config.format}, id {config.id.hex()}, but the"
-            f" segments are binary, id {min(found).hex()}; bring back their own, or move this one"
+            f" segments are {theirs}; bring back their own, or move this one"
             f" away and let it be made anew with: kvfs repair {path}"
         )
         raise ConfigError(message)
@@ -38,7 +43,8 @@ def check_origin(disk: Disk, path: str, config: Config) -> None:
 def rebuild(disk: Disk, path: str, error: KvfsError) -> Config:
     """Return what the segments of the store at `path` say of it.
 
-    Raises `error`, which says that `store.toml` is of no use, if they say nothing.
+    Raises `error`, which says why `store.toml` is of no use, if there are none,
+    and `ConfigError` if they do not say it.
     """
     found = _ids(disk, path)
     heads = _heads(disk, path)
@@ -54,7 +60,13 @@ def rebuild(disk: Disk, path: str, error: KvfsError) -> Config:
         return Config("binary", size, store_id, max(created, 0))
     if _is_text(heads):
         return Config("text", size, _NO_ID, disk.stat(path).st_mtime_ns)
-    raise error
+    if "segments" not in disk.list(path):
+        raise error
+    message = (
+        f"{store_config.config_path(path)} is lost or damaged, and no segment tells what the store"
+        " was; bring it back from a copy of the store"
+    )
+    raise ConfigError(message)
 
 
 def replace(disk: Disk, path: str, config: Config) -> None:
@@ -72,7 +84,7 @@ def _heads(disk: Disk, path: str) -> list[tuple[int, bytes, int]]:
     try:
         names = sorted(disk.list(directory))
     except OSError:
-        return []
+        return []  # there is no such directory, so none of a store
     for name in names:
         number = number_of(name)
         if number is None:
@@ -82,12 +94,20 @@ def _heads(disk: Disk, path: str) -> list[tuple[int, bytes, int]]:
         except OSError:
             continue
         try:
-            found.append((number, disk.read(fd, _HEAD, 0), disk.size(fd)))
+            found.append((number, _head(disk, fd), disk.size(fd)))
         except OSError:
             continue
         finally:
             disk.close(fd)
     return found
+
+
+def _head(disk: Disk, fd: int) -> bytes:
+    """Return the first bytes of the segment; fewer where the disk cannot read them all."""
+    try:
+        return disk.read(fd, _HEAD, 0)
+    except OSError:
+        return disk.read(fd, _BLOCK, 0)
 
 
 def _ids(disk: Disk, path: str) -> set[bytes]:

@@ -161,8 +161,9 @@ class SegmentReader:
             if error.newer:
                 message = f"segment {name_of(number)}: {error.reason}; use a newer kvfs"
                 raise NewerFormatError(message) from None
-            length = min(self._codec.header_size, len(data))
-            yield _lost(Lost(name_of(number), 0, length, error.reason, HEADER))
+            length = self._codec.header_size
+            what = HEADER if len(data) >= length else None  # who knows what that was
+            yield _lost(Lost(name_of(number), 0, min(length, len(data)), error.reason, what))
 
     def _check(self, data: bytes, offset: int, length: int, gaps: list[range]) -> None:
         """Raise `BadRecordError` for what no checksum tells: lines with places that were lost."""

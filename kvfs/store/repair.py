@@ -14,7 +14,14 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.disk import Disk
-from kvfs.errors import ConfigError, CorruptionError, NewerFormatError, NotAStoreError
+from kvfs.errors import (
+    ConfigError,
+    CorruptionError,
+    KvfsError,
+    NewerFormatError,
+    NotAStoreError,
+    in_words,
+)
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange, origin
@@ -87,6 +94,12 @@ def repair(
         done = Repair(rebuilt, finished, [], [], [], 0, None)
         if check(path, progress, disk).damaged:
             done = _repair(disk, path, config, done)
+    except OSError as error:
+        if isinstance(error, KvfsError):
+            raise
+        message = f"the repair did not come to its end: {in_words(error, path)}; try again"
+        raise KvfsError(message, error.errno) from error
+    else:
         return done
     finally:
         lock.release()
@@ -122,6 +135,7 @@ def _rewrite(
         for piece in survey.pieces():
             salvage.take(piece)
         salvage.end()
+        log.sync()
     finally:
         log.close()
     with suppress(FileNotFoundError):

@@ -9,9 +9,13 @@ themselves is only a hint. So:
   lost, a change that is refused counts as a loss of its own;
 - a record that fits no state any more, such as a write to a file whose
   creation is lost, is lost too;
+- a record that makes something proves that its place was free, so what is there
+  goes; and a value is put through one name of a file that has more only where
+  the link was made since;
 - what a lost record may have kept private does not become public: directories
-  that are missing on the way to a key are made for the owner alone, and so are
-  files that are made anew.
+  on the way to a key, and files that a record makes without saying their mode,
+  are made for the owner alone, and the mode of what was there before becomes
+  stricter only.
 """
 
 from __future__ import annotations
@@ -21,12 +25,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kvfs.errors import KvfsError
 from kvfs.records import (
     Attrs,
+    Delete,
     Link,
     Location,
     Mkdir,
     Mknod,
     Put,
     Rename,
+    Setattr,
     Setxattr,
     Symlink,
     Truncate,
@@ -38,11 +44,13 @@ from kvfs.table.table import MAX_FILE, MAX_TIME
 
 if TYPE_CHECKING:
     from kvfs.log import Log
+    from kvfs.records import Record
     from kvfs.store.pieces import Piece
     from kvfs.table import Node, Table
 
 _BATCH = "its batch is not whole"
 _STALE = "it changes a value in place, and an earlier change may be lost"
+_NARROWED = "of owner and mode it sets only what is stricter: it may be of another file"
 _ATTRIBUTES = {"Setattr", "Setxattr", "Removexattr"}
 _LINKS = {None, "Link", "Rename", "Setattr", "Removexattr"}
 """What damaged bytes seem to be that may have been a link: nothing, or a bit from its type."""
@@ -69,11 +77,10 @@ class Fate(NamedTuple):
 
 
 class _Touched:
-    """A key that has lost records: what it named then, and what it has been given since."""
+    """A key that has lost records, and what it named then."""
 
     def __init__(self) -> None:
         self.nodes: set[int] = set()
-        self.whole: int | None = None
         self.attributes = True  # nothing but attributes is lost
 
 
@@ -85,12 +92,17 @@ class Salvage:
         self._log = log
         self._table = table
         self._batch: list[Piece] = []
+        self._before: list[Record] = []
+        """What has to be logged before the batch; the table has it already."""
         self._after_loss = False
         self._fresh: set[int] | None = None
-        """Files with a value put as a whole since the last loss; None if there was no loss."""
+        """Nodes that were made, or put as a whole, since the last loss; None if there was none."""
         self._may_share = False
-        """Whether a link may be lost: then a change that is refused may have been of any file."""
+        """Whether names may be of one file, or not, that are not so here, as where a link may be lost:
+        then what is put or refused may have been of any file."""
         self._touched: dict[bytes, _Touched] = {}
+        self._whole: set[int] = set()
+        """Files that were put as a whole after the last loss that named them."""
         self.lost: list[Lost] = []
         self.directories: list[bytes] = []
         """Directories that were made for the owner alone."""
@@ -102,6 +114,7 @@ class Salvage:
         elif piece.record is None:
             self._drop_batch(_BATCH)
             self._lose(piece.lost)
+            self._may_share = self._may_share or piece.lost.record in _LINKS
             self._fresh = set()
             self._after_loss = True
         else:
@@ -110,12 +123,21 @@ class Salvage:
                 self._end_batch()
 
     def end(self) -> None:
-        """Note that the old log ends here."""
+        """Note that the old log ends here. Raises what the new log says."""
         self._drop_batch(_BATCH)
+        for path in reversed(self.directories):
+            directory = self._table.find_directory(path)
+            if directory is not None and not directory.entries:
+                # It was there for the keys below it, as far as anybody knows.
+                self._do_before(Delete(path, directory=True, time=directory.ctime))
+        self._log_before()
+        self._table.detached.clear()
 
     def fates(self) -> list[Fate]:
         """Return what became of each key that has lost a record, in the order of the losses."""
-        return [self._fate(key, touched) for key, touched in self._touched.items()]
+        changed = (touched for touched in self._touched.values() if not touched.attributes)
+        stale = {number for touched in changed for number in touched.nodes} - self._whole
+        return [self._fate(key, touched, stale) for key, touched in self._touched.items()]
 
     # -- keeping -------------------------------------------------------------
 
@@ -126,75 +148,147 @@ class Salvage:
         self._after_loss = False
         if headless or not _is_whole(batch):
             self._drop_batch(_BATCH)
-        elif isinstance(batch[0], Write | Truncate) and not self._is_fresh(batch[0].key):
+        elif isinstance(batch[0], Write | Truncate) and not self._is_fresh(
+            self._table.number_of(batch[0].key)
+        ):
             self._drop_batch(_STALE)
         else:
             self._keep_batch(batch)
 
-    def _is_fresh(self, key: bytes) -> bool:
-        return self._fresh is None or self._table.number_of(key) in self._fresh
+    def _is_fresh(self, number: int | None) -> bool:
+        return self._fresh is None or number in self._fresh
 
     def _keep_batch(self, batch: list[Any]) -> None:
         place = self._batch[0].lost
+        refusal = None
+        new = isinstance(batch[0], _MAKING)
+        if isinstance(batch[0], Mkdir):
+            new = self._table.find_directory(batch[0].key) is None
         try:
-            batch[0] = self._prepared(batch[0])
+            if self._fresh is not None:
+                batch[0] = self._prepared(batch[0])
             for record in batch:
                 self._table.apply(record, Location(1, place.offset, place.length))
         except KvfsError as error:
-            self._drop_batch(str(error))
+            refusal = str(error)
+        self._log_before()
+        if refusal is not None:
+            self._drop_batch(refusal)
             return
         self._batch.clear()
         self._table.detached.clear()
         self._log.append(batch, atomic=len(batch) > 1)
-        if isinstance(batch[0], Put):
-            self._note_whole(batch[0].key)
+        self._note_made(batch[0], new=new)
+
+    def _do_before(self, record: Record) -> None:
+        """Apply `record`, which will be logged before the batch."""
+        self._table.apply(record, None)
+        self._before.append(record)
+
+    def _log_before(self) -> None:
+        for record in self._before:
+            self._log.append([record])
+        self._before.clear()
+
+    def _note_made(self, record: Any, *, new: bool) -> None:
+        """Note what `record`, which is kept, has made, if it is `new`, or put as a whole."""
+        find = self._table.find_directory if isinstance(record, Mkdir) else self._table.find
+        node = find(record.key)
+        if not new or node is None or self._fresh is None:
+            return
+        if isinstance(record, Put):
+            if self._may_share:
+                # What was put before may have been this very file.
+                self._fresh, self._whole = set(), set()
+            self._whole.add(node.ino)
+        self._fresh.add(node.ino)
+
+    # -- what is kept after a loss, as it can be kept ----------------------------
 
     def _prepared(self, record: Any) -> Any:
-        """Return `record` as it can be kept after a loss, with its directories there."""
-        if self._fresh is None:
+        """Return `record` as it can be kept, with what has to be there, and not there, before it."""
+        if isinstance(record, Setattr):
+            return self._narrowed(record)
+        if isinstance(record, Put | Symlink | Mknod | Link):
+            self._free(record)
+        if isinstance(record, _NAMING) and self._has_source(record):
+            self._make_way(record)
+        return self._made_privately(record) if isinstance(record, _MAKING) else record
+
+    def _narrowed(self, record: Setattr) -> Setattr:
+        """Return `record` without what could make public what it was not meant for."""
+        table, attrs = self._table, record.attrs
+        find = table.find_directory if record.directory else table.find
+        node = find(record.key)
+        if node is None or self._is_fresh(node.ino):
             return record
-        self._make_way(record)
-        if not isinstance(record, _MAKING):
-            return record
-        attrs = record.attrs
-        is_new = isinstance(record, Put) and self._table.number_of(record.key) is None
-        if is_new and attrs.mode is None and record.key in self._touched:
-            attrs = attrs._replace(mode=_PRIVATE)
-        if attrs.ino is not None and attrs.ino in self._table.nodes:
-            attrs = attrs._replace(ino=None)  # counting has come to it without what is lost
-        return record._replace(attrs=attrs)
+        mode = None if attrs.mode is None else attrs.mode & node.mode
+        narrowed = attrs._replace(mode=mode, uid=None, gid=None)
+        if narrowed != attrs:
+            self._lose(self._batch[0].lost._replace(reason=_NARROWED))
+        return record._replace(attrs=narrowed)
+
+    def _free(self, record: Any) -> None:
+        """Remove what is where `record` makes something, as its removal must be lost."""
+        key = getattr(record, "new", record.key)
+        node = self._table.find(key)
+        if node is None or not self._has_source(record):
+            return
+        if isinstance(record, Put) and isinstance(node, File):
+            anew = any(value is not None for value in _making_attrs(record.attrs))
+            shared = node.nlink > 1 and not self._is_fresh(node.ino)
+            if not anew and not shared:
+                return
+            self._may_share = self._may_share or shared
+        for name in self._names(node):
+            if name != key:
+                self._touch(name, only_attributes=False)
+        self._do_before(Delete(key, time=record.time))
+
+    def _has_source(self, record: Any) -> bool:
+        """Tell whether there is what a link or a rename names; of others, that there need be none."""
+        if not isinstance(record, Link | Rename):
+            return True
+        if isinstance(record, Rename) and record.exchange:
+            return False  # it needs both, and makes nothing
+        if getattr(record, "directory", False):
+            return self._table.find_directory(record.key) is not None
+        source = self._table.number_of(record.key)
+        return source is not None and source != self._table.number_of(record.new)
 
     def _make_way(self, record: Any) -> None:
         """Make the directories that `record` would make without saying their modes."""
-        if not isinstance(record, _NAMING) or getattr(record, "exchange", False):
-            return
         target: bytes = getattr(record, "new", record.key)
         for above in _above(target, self._table.missing(target)):
-            made = Mkdir(above, _PRIVATE_DIRECTORY, record.time)
-            self._table.apply(made, None)
-            self._log.append([made])
+            self._do_before(Mkdir(above, _PRIVATE_DIRECTORY, record.time))
             self.directories.append(above)
 
-    def _note_whole(self, key: bytes) -> None:
-        """Note that `key` has a value that no loss has touched."""
-        number = self._table.number_of(key)
-        if number is not None and self._fresh is not None:
-            self._fresh.add(number)
-        if key in self._touched:
-            self._touched[key].whole = number
+    def _made_privately(self, record: Any) -> Any:
+        """Return `record`, which makes something, so that it is no more public than it was."""
+        key, attrs = record.key, record.attrs
+        if isinstance(record, Put) and self._table.number_of(key) is None and attrs.mode is None:
+            attrs = attrs._replace(mode=_PRIVATE)
+        if isinstance(record, Mkdir) and attrs.mode is not None:
+            there = self._table.find_directory(key)
+            if there is not None:
+                mode = attrs.mode & there.mode
+                self._do_before(Setattr(key, Attrs(mode=mode), directory=True, time=record.time))
+        if attrs.ino is not None and attrs.ino in self._table.nodes:
+            attrs = attrs._replace(ino=None)  # counting has come to it without what is lost
+        return record._replace(attrs=attrs)
 
     # -- losing --------------------------------------------------------------
 
     def _drop_batch(self, reason: str) -> None:
         for piece in self._batch:
             self._lose(piece.lost._replace(reason=reason))
+            self._may_share = self._may_share or isinstance(piece.record, Link)
         if self._batch and (reason != _STALE or self._may_share):
             self._fresh = set()
         self._batch.clear()
 
     def _lose(self, lost: Lost) -> None:
         self.lost.append(lost)
-        self._may_share = self._may_share or lost.record in _LINKS
         only_attributes = lost.record in _ATTRIBUTES
         for key in (lost.key, lost.new):
             if key is not None:
@@ -207,7 +301,7 @@ class Salvage:
         number = self._table.number_of(key)
         if number is not None:
             touched.nodes.add(number)
-        touched.whole = None
+            self._whole.discard(number)
         touched.attributes = touched.attributes and only_attributes
 
     def _touch_below(self, path: bytes) -> None:
@@ -223,17 +317,16 @@ class Salvage:
                 else:
                     self._touch(key, only_attributes=False)
 
-    def _fate(self, key: bytes, touched: _Touched) -> Fate:
+    def _fate(self, key: bytes, touched: _Touched, stale: set[int]) -> Fate:
         table = self._table
         node = table.find(key)
         state = "older"
         if node is None:
             left = (table.node(number) for number in sorted(touched.nodes))
             node = next((found for found in left if found), None)
-        elif touched.attributes and node.ino in touched.nodes:
-            state = "attributes"
-        elif touched.whole == node.ino or node.ino not in touched.nodes:
-            state = "replaced"
+        elif node.ino not in stale:
+            only_attributes = touched.attributes and node.ino in touched.nodes
+            state = "attributes" if only_attributes else "replaced"
         if node is not None:
             size = node.size if isinstance(node, File) else None
             return Fate(key, state, self._names(node), size, node.mtime)
@@ -248,6 +341,11 @@ class Salvage:
             self._table.key_at(self._table.directory(parent), name) for parent, name in node.names()
         ]
         return tuple(sorted(key for key in found if key is not None))
+
+
+def _making_attrs(attrs: Attrs) -> tuple[int | None, ...]:
+    """Return those of `attrs` that only a record has that makes a node."""
+    return attrs.mode, attrs.uid, attrs.gid, attrs.born, attrs.ino
 
 
 def _is_whole(batch: list[Any]) -> bool:

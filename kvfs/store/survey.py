@@ -9,8 +9,10 @@ loss too, without bytes.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvfs.errors import KvfsError
 from kvfs.recovery import read_clean
 from kvfs.segment import name_of, number_of
 from kvfs.store.pieces import HEADER, Lost, Piece, SegmentReader
@@ -26,14 +28,14 @@ class SegmentSurvey(NamedTuple):
     """What a segment holds.
 
     `size` is in bytes, `first` the sequence number of its first record, if its
-    head tells. `records` verify; so many more records seem to have been there
-    as `seeming` says.
+    head tells. `records` verify; between them are so many `regions` of bytes
+    that do not, each of one record at least.
     """
 
     size: int
     first: int | None
     records: int
-    seeming: int
+    regions: int
     lost: list[Lost]
 
 
@@ -55,7 +57,9 @@ class Survey:
         """
         self._reader = SegmentReader(disk, path, config)
         self._has_headers = config.codec().header_size > 0
-        clean = read_clean(disk, os.path.join(path, "clean")) or (0, 0)
+        clean = None
+        with suppress(KvfsError):  # which check tells of, and a repair removes
+            clean = read_clean(disk, os.path.join(path, "clean"))
         names = disk.list(os.path.join(path, "segments"))
         numbers = sorted(n for name in names if (n := number_of(name)) is not None)
         total, done = sum(self._reader.size(number) for number in numbers), 0
@@ -67,7 +71,7 @@ class Survey:
                 progress(done, total)
         self.missing: dict[int, list[Lost]] = {}
         """What is missing, by the segment that it should stand before."""
-        self._find_missing(clean)
+        self._find_missing(clean or (0, 0))
 
     @property
     def lost(self) -> list[Lost]:
@@ -88,17 +92,21 @@ class Survey:
                     yield piece if isinstance(piece, Piece) else Piece(None, more=False, lost=piece)
 
     def _survey(self, number: int) -> SegmentSurvey:
-        records = seeming = 0
+        records = regions = 0
         lost: list[Lost] = []
         loaded = self._reader.load(number)
+        sound = True
         for piece in self._reader.pieces(loaded):
             if piece.record is not None:
                 records += 1
-            else:
-                lost.append(piece.lost)
-                seeming += piece.lost.record not in (None, HEADER)
+                sound = True
+                continue
+            lost.append(piece.lost)
+            if piece.lost.record != HEADER:
+                regions += sound
+                sound = False
         size = len(loaded.data or b"")
-        return SegmentSurvey(size, self._reader.first(loaded), records, seeming, lost)
+        return SegmentSurvey(size, self._reader.first(loaded), records, regions, lost)
 
     def _find_missing(self, clean: tuple[int, int]) -> None:
         expected: int | None = 0  # the sequence number of the next record, where that is known
@@ -121,7 +129,7 @@ class Survey:
                 self._note_doubts(doubtful)
                 expected = found.first
             if expected is not None:
-                expected += found.records + found.seeming
+                expected += found.records + found.regions
             number += 1
         self._note_doubts(doubtful)
         self._note_cut(*clean)

@@ -30,25 +30,45 @@ PRIVATE = 0o700
 TIME = 10**18
 
 
+def logged(path, records, *, size=1 << 20):
+    """Make a binary store whose log is `records`, which must fit; return their places."""
+    kvfs.init(path, max_segment_size=size)
+    log, table = opened(path)
+    places = []
+    for record in records:
+        table.apply(record, Location(1, 0, 1))
+        places += log.append([record])
+    log.close()
+    return places
+
+
+def opened(path):
+    """Return the log and the table of the new store at `path`."""
+    config = read_config(str(path), Disk())
+    paths = LogPaths(*(str(path / name) for name in ("segments", "quarantine", "clean")))
+    log = Log(Disk(), paths, config, writable=True)
+    assert list(log.replay()) == []
+    return log, Table(os.getuid(), os.getgid(), config.created)
+
+
 class History:
     """The store at `path`: its records and their places.
 
-    `contents` are all that a file ever had, `modes` those that each directory ever had.
+    `contents` are all that a file ever had, `had` those of each key, `modes` those that
+    each directory ever had.
     """
 
     def __init__(self, path, seed, form="binary", count=80, size=1024):
         self.path = path
         self.records = []
         self.contents = {b""}
+        self.had = {}
+        self.keys = KEYS if seed % 2 else KEYS[:3]  # few, so that links matter
         self.modes = set()
         self._random = random.Random(seed)
         self._of = {}
         kvfs.init(path, format=form, max_segment_size=size)
-        config = read_config(str(path), Disk())
-        paths = LogPaths(*(str(path / name) for name in ("segments", "quarantine", "clean")))
-        log = Log(Disk(), paths, config, writable=True)
-        assert list(log.replay()) == []
-        self.table = Table(os.getuid(), os.getgid(), config.created)
+        log, self.table = opened(path)
         for number in range(count):
             batch = self._batch(TIME + number, atomic=form == "binary")
             if self._apply(batch):
@@ -60,6 +80,13 @@ class History:
     def final(self):
         """The value of each key at the end."""
         return {key: self._of[self.table.number_of(key)] for key in self.table.valued()}
+
+    def may_have(self, key):
+        """Return the values that `key` may have: its own, and those of what came to it."""
+        sources = [
+            old for old in self.had if is_tainted(key, tainted([Put(old, b"")], self.records))
+        ]
+        return set().union(*(self.had[old] for old in sources))
 
     def damaged(self, now):
         """Return the records that are not in their places in the segments `now`, byte by byte."""
@@ -87,6 +114,8 @@ class History:
         except CorruptionError:
             return False  # only the first of a batch can be refused
         self.contents.update(self._of.values())
+        for key in self.table.valued():
+            self.had.setdefault(key, set()).add(self._of[self.table.number_of(key)])
         for path in DIRECTORIES:
             directory = self.table.find_directory(path)
             if directory:
@@ -95,7 +124,7 @@ class History:
 
     def _batch(self, time, *, atomic):
         choose = self._random
-        key, other = choose.choice(KEYS), choose.choice(KEYS)
+        key, other = choose.choice(self.keys), choose.choice(self.keys)
         path, target = choose.choice(DIRECTORIES), choose.choice(DIRECTORIES)
         kind = choose.randrange(20)
         if kind < 6:

@@ -55,8 +55,8 @@ def use(ignore=None):
 
 
 def recover(ignore=None):
-    session = Session("binary", 2, many=0, ignore=ignore).run(script("binary"))
-    hunt(session, again=1.0, most=30)
+    session = Session("binary", 0, many=0, ignore=ignore).run(script("binary"))
+    hunt(session, again=1.0, most=60)
     return session
 
 
@@ -66,7 +66,7 @@ def copy(ignore=None):
         step("lose_empty_directories"),
         step("put", b"b", b"2" * 2000),
     ]
-    session = Session("binary", 6, size=5000, many=10, ignore=ignore).run(steps)
+    session = Session("binary", 2, size=5000, many=10, ignore=ignore).run(steps)
     hunt(session, again=0.5, most=100)
     return session
 
