@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvfs.codec import BadRecordError
 from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, new_tuple
-from kvfs.segment import Segment, check_header, damaged, name_of, number_of
+from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,11 @@ class LogPaths(NamedTuple):
     segments: str
     quarantine: str
     clean: str
+
+    @classmethod
+    def of(cls, path: str) -> LogPaths:
+        """Return those of the store at `path`."""
+        return cls(*(os.path.join(path, name) for name in cls._fields))
 
 
 class LogEnd(NamedTuple):
@@ -93,7 +98,7 @@ class Replay:
         Raises `CorruptionError` where one is missing.
         """
         names = self._disk.list(self._directory)
-        listed = {number for name in names if (number := number_of(name)) is not None}
+        listed = set(numbers_of(names))
         last = max(listed, default=0)
         for number in range(1, last + 1):
             # A list that is made beside a writer can have a new segment and not the one before.

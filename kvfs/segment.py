@@ -13,6 +13,8 @@ from kvfs.codec import BadRecordError, SegmentHeader
 from kvfs.errors import CorruptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from kvfs.codec import Codec
     from kvfs.codec.base import Data
     from kvfs.disk import Disk
@@ -34,6 +36,11 @@ def number_of(name: str) -> int | None:
     """Return the number of the segment called `name`, or None if it is none."""
     match = _NAME.fullmatch(name)
     return int(match[1]) if match and name_of(int(match[1])) == name else None
+
+
+def numbers_of(names: Iterable[str]) -> list[int]:
+    """Return the numbers of the segments among `names`, in their order."""
+    return sorted(number for name in names if (number := number_of(name)) is not None)
 
 
 def damaged(number: int, error: BadRecordError, offset: int = 0) -> CorruptionError:

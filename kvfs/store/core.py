@@ -57,10 +57,7 @@ class Core:
         owner = disk.stat(path)
         self.table = Table(owner.st_uid, owner.st_gid, config.created)
         self.table.nodes.keeps_values = writable
-        paths = LogPaths(
-            *(os.path.join(path, name) for name in ("segments", "quarantine", "clean"))
-        )
-        self.log = Log(disk, paths, config, writable=writable)
+        self.log = Log(disk, LogPaths.of(path), config, writable=writable)
         self.tight = self.log.max_record < _ROOMY  # records may not fit
         self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
         """So many bytes of a value fit into one record, whatever its key is."""

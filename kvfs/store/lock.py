@@ -27,10 +27,11 @@ _MOST_BYTES = 64 * 1024  # of the content; a holder writes much less
 class Holder(NamedTuple):
     """The process that holds a store.
 
-    `pid` is 0 if it has not given its name. `mountpoint` is None if it is no mount; `mounted` tells whether the mount
-    has been there. `failure` is None if the holder can still write; else it
-    says why not. `started` tells the process from a later one of its number: it
-    is when that began, in clock ticks since the machine did, if /proc tells.
+    `pid` is 0 if it has not given its name. `mountpoint` is None if it is no
+    mount; `mounted` tells whether the mount has been there. `failure` is None if
+    the holder can still write; else it says why not. `started` tells the process
+    from a later one of its number: it is when that began, in clock ticks since
+    the machine did, if /proc tells.
     """
 
     pid: int

@@ -10,7 +10,7 @@ from kvfs.codec import BadRecordError, BinaryCodec, TextCodec
 from kvfs.config import DEFAULT_SEGMENT_SIZE, Config
 from kvfs.errors import ConfigError, KvfsError
 from kvfs.recovery import keep
-from kvfs.segment import number_of
+from kvfs.segment import name_of, numbers_of
 
 if TYPE_CHECKING:
     from kvfs.disk import Disk
@@ -23,8 +23,8 @@ _NO_ID = bytes(16)  # lines of text belong to no store
 
 def check_origin(disk: Disk, path: str, config: Config) -> None:
     """Raise `ConfigError` if no segment is of the store of `config`, and some are of another."""
-    found = _ids(disk, path)
-    is_text = _is_text(_heads(disk, path))
+    heads = _heads(disk, path)
+    found, is_text = _ids(heads), _is_text(heads)
     if config.format == "binary":
         of_another = config.id not in found if found else is_text
     else:
@@ -46,8 +46,8 @@ def rebuild(disk: Disk, path: str, error: KvfsError) -> Config:
     Raises `error`, which says why `store.toml` is of no use, if there are none,
     and `ConfigError` if they do not say it.
     """
-    found = _ids(disk, path)
     heads = _heads(disk, path)
+    found = _ids(heads)
     if len(found) > 1:
         message = f"{error}; the segments are of {len(found)} stores, so it cannot be made anew"
         raise ConfigError(message)
@@ -82,15 +82,12 @@ def _heads(disk: Disk, path: str) -> list[tuple[int, bytes, int]]:
     directory = os.path.join(path, "segments")
     found = []
     try:
-        names = sorted(disk.list(directory))
+        numbers = numbers_of(disk.list(directory))
     except OSError:
         return []  # there is no such directory, so none of a store
-    for name in names:
-        number = number_of(name)
-        if number is None:
-            continue
+    for number in numbers:
         try:
-            fd = disk.open(os.path.join(directory, name), os.O_RDONLY)
+            fd = disk.open(os.path.join(directory, name_of(number)), os.O_RDONLY)
         except OSError:
             continue
         try:
@@ -110,10 +107,10 @@ def _head(disk: Disk, fd: int) -> bytes:
         return disk.read(fd, _BLOCK, 0)
 
 
-def _ids(disk: Disk, path: str) -> set[bytes]:
+def _ids(heads: list[tuple[int, bytes, int]]) -> set[bytes]:
     """Return the ids of the stores that the segments say they are of."""
     found = set()
-    for _, head, _ in _heads(disk, path):
+    for _, head, _ in heads:
         try:
             header = BinaryCodec().parse_header(head)
         except BadRecordError:

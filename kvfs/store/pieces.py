@@ -79,10 +79,6 @@ class SegmentReader:
         self._codec = config.codec()
         self._id = config.id
 
-    def size(self, number: int) -> int:
-        """Return the size of segment `number` in bytes."""
-        return self._disk.stat(self._path(number)).st_size
-
     def load(self, number: int) -> Loaded:
         """Read segment `number`.
 

@@ -30,8 +30,7 @@ from kvfs.store.kv import read_config
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
 from kvfs.store.salvage import Salvage
-from kvfs.store.survey import Survey
-from kvfs.store.verify import check, replay
+from kvfs.store.verify import examine, replay
 from kvfs.table import Table
 
 if TYPE_CHECKING:
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from kvfs.config import Config
     from kvfs.store.pieces import Lost
     from kvfs.store.salvage import Fate
+    from kvfs.store.survey import Survey
 
 _UNBOUNDED = 2**32 - 1
 
@@ -92,8 +92,9 @@ def repair(
         if rebuilt:
             origin.replace(disk, path, config)
         done = Repair(rebuilt, finished, [], [], [], 0, None)
-        if check(path, progress, disk).damaged:
-            done = _repair(disk, path, config, done)
+        _, survey = examine(disk, path, config, progress)
+        if survey:
+            done = _repair(disk, path, config, survey, done)
     except OSError as error:
         if isinstance(error, KvfsError):
             raise
@@ -105,8 +106,7 @@ def repair(
         lock.release()
 
 
-def _repair(disk: Disk, path: str, config: Config, done: Repair) -> Repair:
-    survey = Survey(disk, path, config)
+def _repair(disk: Disk, path: str, config: Config, survey: Survey, done: Repair) -> Repair:
     try:
         work, number = exchange.begin(disk, path)
         done = _rewrite(disk, path, work, config, survey, done)

@@ -192,8 +192,7 @@ class Salvage:
 
     def _note_made(self, record: Any, *, new: bool) -> None:
         """Note what `record`, which is kept, has made, if it is `new`, or put as a whole."""
-        find = self._table.find_directory if isinstance(record, Mkdir) else self._table.find
-        node = find(record.key)
+        node = self._named(record.key, directory=isinstance(record, Mkdir))
         if not new or node is None or self._fresh is None:
             return
         if isinstance(record, Put):
@@ -217,9 +216,8 @@ class Salvage:
 
     def _narrowed(self, record: Setattr) -> Setattr:
         """Return `record` without what could make public what it was not meant for."""
-        table, attrs = self._table, record.attrs
-        find = table.find_directory if record.directory else table.find
-        node = find(record.key)
+        attrs = record.attrs
+        node = self._named(record.key, directory=record.directory)
         if node is None or self._is_fresh(node.ino):
             return record
         mode = None if attrs.mode is None else attrs.mode & node.mode
@@ -334,6 +332,10 @@ class Salvage:
         if directory is not None:
             return Fate(key, "attributes", (key,), None, directory.mtime)
         return Fate(key, "gone")
+
+    def _named(self, key: bytes, *, directory: bool) -> Node | None:
+        """Return what `key` names, or the directory at that path."""
+        return self._table.find_directory(key) if directory else self._table.find(key)
 
     def _names(self, node: Node) -> tuple[bytes, ...]:
         """Return all keys of `node`, sorted."""

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.disk import Disk
-from kvfs.segment import number_of
+from kvfs.segment import name_of, numbers_of
 from kvfs.store.kv import open_store
 from kvfs.store.lock import holder_of
 
@@ -45,7 +45,7 @@ def stat(path: str) -> StoreStat:
     with open_store(path, read_only=True, create=False, disk=disk) as store:
         config = store.config
         directory = os.path.join(store.path, "segments")
-        names = [name for name in disk.list(directory) if number_of(name) is not None]
+        names = [name_of(number) for number in numbers_of(disk.list(directory))]
         return StoreStat(
             store.path,
             config.format,

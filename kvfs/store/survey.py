@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.errors import KvfsError
 from kvfs.recovery import read_clean
-from kvfs.segment import name_of, number_of
+from kvfs.segment import name_of, numbers_of
 from kvfs.store.pieces import HEADER, Lost, Piece, SegmentReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from kvfs.config import Config
     from kvfs.disk import Disk
@@ -42,54 +42,30 @@ class SegmentSurvey(NamedTuple):
 class Survey:
     """A reading of the whole log of the store at `path`."""
 
-    def __init__(
-        self,
-        disk: Disk,
-        path: str,
-        config: Config,
-        progress: Callable[[int, int], object] | None = None,
-    ) -> None:
+    def __init__(self, disk: Disk, path: str, config: Config) -> None:
         """Read every segment.
 
-        `progress` is called with the bytes done and the bytes in all. Raises
-        `NewerFormatError` if a later version of kvfs wrote a segment, or what the
-        disk says.
+        Raises `NewerFormatError` if a later version of kvfs wrote one, or what
+        the disk says.
         """
         self._reader = SegmentReader(disk, path, config)
         self._has_headers = config.codec().header_size > 0
         clean = None
         with suppress(KvfsError):  # which check tells of, and a repair removes
             clean = read_clean(disk, os.path.join(path, "clean"))
-        names = disk.list(os.path.join(path, "segments"))
-        numbers = sorted(n for name in names if (n := number_of(name)) is not None)
-        total, done = sum(self._reader.size(number) for number in numbers), 0
-        self.segments: dict[int, SegmentSurvey] = {}
-        for number in numbers:
-            self.segments[number] = found = self._survey(number)
-            done += found.size
-            if progress:
-                progress(done, total)
+        numbers = numbers_of(disk.list(os.path.join(path, "segments")))
+        self.segments = {number: self._survey(number) for number in numbers}
         self.missing: dict[int, list[Lost]] = {}
         """What is missing, by the segment that it should stand before."""
         self._find_missing(clean or (0, 0))
 
-    @property
-    def lost(self) -> list[Lost]:
-        """All that is damaged or missing, in the order of the log."""
-        return [piece.lost for piece in self._in_order(lambda n: self.segments[n].lost)]
-
     def pieces(self) -> Iterator[Piece]:
         """Yield the whole log, read once more, in pieces."""
-        reader = self._reader
-        return self._in_order(lambda number: reader.pieces(reader.load(number)))
-
-    def _in_order(self, inside: Callable[[int], Iterator[Piece] | list[Lost]]) -> Iterator[Piece]:
         for number in sorted({*self.segments, *self.missing}):
             for lost in self.missing.get(number, ()):
                 yield Piece(None, more=False, lost=lost)
             if number in self.segments:
-                for piece in inside(number):
-                    yield piece if isinstance(piece, Piece) else Piece(None, more=False, lost=piece)
+                yield from self._reader.pieces(self._reader.load(number))
 
     def _survey(self, number: int) -> SegmentSurvey:
         records = regions = 0

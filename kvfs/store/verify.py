@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
 from kvfs.recovery import LogPaths, Replay
-from kvfs.segment import misplaced, name_of, number_of
+from kvfs.segment import misplaced, name_of, numbers_of
 from kvfs.store import exchange
 from kvfs.store.core import check_directories
 from kvfs.store.kv import read_config
@@ -38,7 +38,7 @@ class Report(NamedTuple):
     `torn` is how many bytes at the end belong to no whole record, as a crash
     leaves them: the next writable open moves them to quarantine. `problems`
     are those of the log as a whole, and of the table that it builds. `values`
-    counts the keys with a value, `records` the records that are in use.
+    counts the keys with a value.
     """
 
     segments: list[SegmentReport]
@@ -56,7 +56,7 @@ class Replayed(NamedTuple):
     """A log that was read as a whole.
 
     `sizes` and `counts` are the bytes and the records of each segment, as far
-    as it was read; `torn` and `lost` are bytes at its end.
+    as it was read; `torn` are the bytes behind its end, `values` the keys with a value.
     """
 
     problems: list[str]
@@ -85,10 +85,19 @@ def check(
     path = os.path.abspath(path)
     config = read_config(path, disk)
     check_directories(disk, path, make=False)
+    return examine(disk, path, config, progress)[0]
+
+
+def examine(
+    disk: Disk,
+    path: str,
+    config: Config,
+    progress: Callable[[int, int], object] | None = None,
+) -> tuple[Report, Survey | None]:
+    """Return what `check` does of the store of `config` at `path`, and if it is damaged, all of it."""
     owner = disk.stat(path)
     table = Table(owner.st_uid, owner.st_gid, config.created)
-    paths = LogPaths(*(os.path.join(path, name) for name in ("segments", "quarantine", "clean")))
-    found = replay(disk, paths, config, table, progress)
+    found = replay(disk, LogPaths.of(path), config, table, progress)
     problems = found.problems
     if exchange.pending(disk, path) is not None:
         problems.insert(0, f"a repair has not come to its end; finish it with: kvfs repair {path}")
@@ -97,7 +106,7 @@ def check(
             SegmentReport(name_of(number), size, found.counts[number], [])
             for number, size in found.sizes.items()
         ]
-        return Report(reports, found.torn, [], found.values)
+        return Report(reports, found.torn, [], found.values), None
     survey = Survey(disk, path, config)
     for lost in (lost for entries in survey.missing.values() for lost in entries):
         problems.append(f"segment {lost.segment}, offset {lost.offset}: {lost.reason}")
@@ -105,7 +114,7 @@ def check(
         SegmentReport(name_of(number), segment.size, segment.records, segment.lost)
         for number, segment in survey.segments.items()
     ]
-    return Report(reports, 0, problems, found.values)
+    return Report(reports, 0, problems, found.values), survey
 
 
 def replay(
@@ -144,5 +153,5 @@ def replay(
 
 def _total(disk: Disk, segments: str) -> int:
     """Return the bytes of all segments in the directory `segments`."""
-    names = [name for name in disk.list(segments) if number_of(name) is not None]
+    names = (name_of(number) for number in numbers_of(disk.list(segments)))
     return sum(disk.stat(os.path.join(segments, name)).st_size for name in names)

@@ -45,7 +45,7 @@ def logged(path, records, *, size=1 << 20):
 def opened(path):
     """Return the log and the table of the new store at `path`."""
     config = read_config(str(path), Disk())
-    paths = LogPaths(*(str(path / name) for name in ("segments", "quarantine", "clean")))
+    paths = LogPaths.of(str(path))
     log = Log(Disk(), paths, config, writable=True)
     assert list(log.replay()) == []
     return log, Table(os.getuid(), os.getgid(), config.created)

@@ -207,7 +207,7 @@ def hunt(session, *, again=0.0, most=1000):
 
 def replayed(disk, config):
     """Return the records of the log, as recovery reads them."""
-    paths = LogPaths(*(f"{STORE}/{name}" for name in ("segments", "quarantine", "clean")))
+    paths = LogPaths.of(STORE)
     directory = disk.open_directory(paths.segments)
     try:
         return [record for record, _ in Replay(disk, paths, config, directory).records()]

@@ -81,7 +81,7 @@ def read_record(line):
 def open_log(form, directory, *, writable):
     directory.joinpath("segments").mkdir(exist_ok=True)
     directory.joinpath("quarantine").mkdir(exist_ok=True) if writable else None
-    paths = LogPaths(*(str(directory / name) for name in ("segments", "quarantine", "clean")))
+    paths = LogPaths.of(str(directory))
     conf = config.Config(form, SIZES[form], STORE_ID, CREATED)
     return Log(Disk(), paths, conf, writable=writable)
 
