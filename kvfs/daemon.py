@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from kvfs.store import Store
 
 LOG = "daemon.log"
-_DYING = 30.0  # seconds for a daemon whose mount is gone to finish
+_DYING = 300.0  # seconds for a daemon whose mount is gone to finish
 _STEP = 0.01
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
@@ -39,12 +39,14 @@ class MountOptions(NamedTuple):
     """How to mount.
 
     `busy_poll` lets the daemon look for requests, or share a CPU, before it
-    sleeps; `durability` is "fsync" or "always"; `options` go to FUSE as they are.
+    sleeps; `durability` is "fsync" or "always"; `checkpoint_every` is as for
+    `open_store`; `options` go to FUSE as they are.
     """
 
     read_only: bool = False
     busy_poll: bool = True
     durability: str = "fsync"
+    checkpoint_every: int | None = None
     options: tuple[str, ...] = ()
 
 
@@ -121,6 +123,7 @@ def run(
                 read_only=options.read_only,
                 mountpoint=where,
                 wait=_patience(store),
+                checkpoint_every=options.checkpoint_every,
             )
         )
         held = stack.pop_all()

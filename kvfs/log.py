@@ -74,13 +74,12 @@ class Log:
         """Segment and size to cut the log back to, if a full disk did not let us."""
         self.sequence = 0
         self.synced = 0
-        self.end = LogEnd(0, 0, 0)
         self.lost = 0
         self._limit = config.max_segment_size
         self.max_record = config.max_segment_size - self.codec.header_size
 
-    def replay(self) -> Iterator[tuple[Record, Location]]:
-        """Yield every record with its place, in order, and make ready to append.
+    def replay(self, start: LogEnd | None = None) -> Iterator[tuple[Record, Location]]:
+        """Yield every record from `start` on with its place, in order, and make ready to append.
 
         A torn tail is left out and, where the log is writable, moved to
         quarantine. Raises `CorruptionError` at damage anywhere else; then, and
@@ -88,9 +87,9 @@ class Log:
         """
         self._directory = self._disk.open_directory(self._paths.segments)
         try:
-            replay = Replay(self._disk, self._paths, self._config, self._directory)
+            replay = Replay(self._disk, self._paths, self._config, self._directory, start)
             yield from replay.records()
-            self.end = end = replay.end
+            end = replay.end
             self.lost = replay.lost
             self.sequence = self.synced = end.sequence
             if self._writable:
@@ -128,7 +127,7 @@ class Log:
             encoded.append(parts)
         if self._unrestored:
             self._finish_restoring()
-        mark = self._end()
+        mark = self.end
         try:
             if self._marked_clean:
                 self._disk.unlink(self._paths.clean)
@@ -150,7 +149,7 @@ class Log:
         try:
             self._disk.write(active.fd, raw, offset)
         except (OSError, MemoryError) as error:
-            self._refuse((number, offset, self.sequence), error)
+            self._refuse(LogEnd(number, offset, self.sequence), error)
             raise
         active.grow(len(raw))
         self.sequence += 1
@@ -188,6 +187,20 @@ class Log:
                 self._sync_active(self._active)
                 self.synced = target
 
+    @property
+    def end(self) -> LogEnd:
+        """Where the next record goes, if it fits; 0 and 0 in a log without segments, or for reading."""
+        active = self._active
+        number, size = (active.number, active.size) if active else (0, 0)
+        return LogEnd(number, size, self.sequence)
+
+    @property
+    def stable(self) -> tuple[int, int]:
+        """A segment, and an offset in it, up to which the log is on stable storage."""
+        with self._sync_lock:
+            active = self._active
+            return (active.number, active.synced) if active else (0, 0)
+
     def check_fits(self, record: Record) -> None:
         """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
         check_length(record, len(self.codec.encode(record)), self.max_record)
@@ -216,7 +229,7 @@ class Log:
                 if self._active and not self._marked_clean and not self._unrestored:
                     # Worth having, but no promise hangs on it.
                     with suppress(OSError):
-                        self._disk.write_file(self._paths.clean, LogEnd.dump(*self._end()))
+                        self._disk.write_file(self._paths.clean, LogEnd.dump(*self.end))
         finally:
             self._close_files()
 
@@ -278,17 +291,13 @@ class Log:
         )
         self._newest = number
 
-    def _end(self) -> tuple[int, int, int]:
-        active = self._active
-        return (active.number, active.size, self.sequence) if active else (0, 0, self.sequence)
-
-    def _refuse(self, mark: tuple[int, int, int], error: OSError | MemoryError) -> None:
+    def _refuse(self, mark: LogEnd, error: OSError | MemoryError) -> None:
         """Take back what was written behind `mark`, and raise why."""
         if isinstance(error, MemoryError):
             error = OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
         self._take_back(mark, error)
 
-    def _take_back(self, mark: tuple[int, int, int], error: OSError) -> None:
+    def _take_back(self, mark: LogEnd, error: OSError) -> None:
         """Cut the log back to `mark` after a refused write, and say why as `error`."""
         number, size, sequence = mark
         try:
@@ -333,7 +342,7 @@ class Log:
             try:
                 self._restore(*self._unrestored)
             except OSError as error:
-                self._take_back((*self._unrestored, self.sequence), error)
+                self._take_back(LogEnd(*self._unrestored, self.sequence), error)
             self._unrestored = None
 
     def _drop(self, number: int) -> None:

@@ -68,18 +68,33 @@ class LogEnd(NamedTuple):
         return b"%d %d %d\n" % (segment, offset, sequence)
 
 
-class Replay:
-    """One reading of the log from first to last."""
+_BEGINNING = LogEnd(0, 0, 0)
 
-    def __init__(self, disk: Disk, paths: LogPaths, config: Config, directory: int) -> None:
+
+class Replay:
+    """One reading of the log, from the place that a checkpoint stands at to the end."""
+
+    def __init__(
+        self,
+        disk: Disk,
+        paths: LogPaths,
+        config: Config,
+        directory: int,
+        start: LogEnd | None = None,
+        until: tuple[int, int] | None = None,
+    ) -> None:
         """Prepare to read; all that follows holds once `records` is exhausted.
 
         `directory` is that of the segments, open: the log that is read stays
-        this one, also where another takes its place. `sizes` are the bytes of
-        each segment that was read, `lost` is how many the log is shorter than
-        a clean close left it. The last segment was on stable storage up to
-        `synced` when its last record was written.
+        this one, also where another takes its place. What comes before `start`
+        is not looked at; it was on stable storage when a checkpoint was made. What
+        comes behind `until`, a segment and an offset, is not looked at either.
+        `sizes` are the bytes of each segment that was read, `lost` is how many
+        the log is shorter than a clean close left it. The last segment was on
+        stable storage up to `synced` when its last record was written.
         """
+        self._start = start or _BEGINNING
+        self._until = until
         self._disk = disk
         self._paths = paths
         self._config = config
@@ -88,24 +103,26 @@ class Replay:
         self._last = 0
         self.sizes: dict[int, int] = {}
         self.synced = 0
-        self.end = LogEnd(0, 0, 0)
+        self.end = self._start
         self.clean = False
         self.lost = 0
 
     def segments(self) -> list[int]:
-        """Return the numbers of the segments, which must be 1, 2, 3, ...
+        """Return the numbers of the segments to read, of which, and before which, none may be missing.
 
-        Raises `CorruptionError` where one is missing.
+        Raises `CorruptionError` where one is.
         """
         names = self._disk.list(self._directory)
         listed = set(numbers_of(names))
         last = max(listed, default=0)
+        if self._until:
+            last = min(last, self._until[0])
         for number in range(1, last + 1):
             # A list that is made beside a writer can have a new segment and not the one before.
             if number not in listed and not self._is_there(number):
                 message = f"segment {name_of(number)} is missing"
                 raise CorruptionError(message)
-        return list(range(1, last + 1))
+        return list(range(max(self._start.segment, 1), last + 1))
 
     def _is_there(self, number: int) -> bool:
         with suppress(FileNotFoundError):
@@ -119,34 +136,31 @@ class Replay:
         Raises `CorruptionError` at damage.
         """
         # Read before the segments are listed: a writer may close beside us.
-        clean = read_clean(self._disk, self._paths.clean)
+        clean = None if self._until else read_clean(self._disk, self._paths.clean)
         numbers = self.segments()
         _check_end(numbers, clean)
         batch: list[tuple[Record, Location]] = []
-        sequence = 0
+        sequence = self._start.sequence
         for number in numbers:
-            data = self._load(number)
-            self.sizes[number] = len(data)
             last = number == numbers[-1]
+            if last and self._has_all(number, clean):
+                return
+            data = self._read(number)
             if last:
                 self._last = number
                 self.clean = clean == (number, len(data))
                 self._note_lost(clean)
             try:
-                start = self._codec.header_size
-                first = check_header(self._codec, self._config.id, number, data)
-                if first is not None and first != sequence:
-                    reason = f"it begins at record {first}, not {sequence}"
-                    raise BadRecordError(0, reason, foreign=True)
+                start = self._begin(number, data, sequence)
                 if not batch:
-                    self.end = LogEnd(number, self._codec.header_size, sequence)
+                    self.end = LogEnd(number, start, sequence)
                 hole = self._hole(data) if last and not self.clean else None
-                self.synced = 0
+                stable = self.synced
                 for record, offset, length, more, synced in self._codec.scan(data, number, start):
                     if hole is not None and offset + length > hole:
                         raise BadRecordError(offset, "there are zeros in the line")
                     sequence += 1
-                    self.synced = synced
+                    self.synced = synced or stable
                     batch.append((record, new_tuple(Location, (number, offset, length))))
                     if not more:
                         self.end = LogEnd(number, offset + length, sequence)
@@ -155,6 +169,28 @@ class Replay:
             except BadRecordError as error:
                 if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
+
+    def _has_all(self, number: int, clean: tuple[int, int] | None) -> bool:
+        """Note the last segment as read if a clean close left it where the reading starts."""
+        size = self._start.offset
+        if number != self._start.segment or clean != (number, size) or size != self._size(number):
+            return False
+        self._last, self.sizes[number], self.clean, self.synced = number, size, True, size
+        return True
+
+    def _begin(self, number: int, data: bytes, sequence: int) -> int:
+        """Return where to begin in a segment, `sequence` records into the log; all before is stable.
+
+        Raises `BadRecordError` if its head is damaged, or not that of the segment.
+        """
+        first = check_header(self._codec, self._config.id, number, data)
+        head = self._codec.header_size
+        start = self._start.offset if number == self._start.segment else 0
+        if first is not None and first != sequence and start <= head:
+            reason = f"it begins at record {first}, not {sequence}"
+            raise BadRecordError(0, reason, foreign=True)
+        self.synced = start
+        return start or head
 
     def _hole(self, data: bytes) -> int | None:
         """Return where zeros are, as a power cut leaves them, in lines that no checksum guards."""
@@ -225,6 +261,20 @@ class Replay:
         if tail:
             keep(self._disk, self._paths.quarantine, f"{name_of(number)}.{offset}", tail)
 
+    def _size(self, number: int) -> int:
+        """Return how many bytes a segment has, which may have gone: then 0."""
+        with suppress(FileNotFoundError):
+            return self._disk.stat(self._path(number), directory=self._directory).st_size
+        return 0
+
+    def _read(self, number: int) -> bytes:
+        """Return a segment, as far as it is to be read."""
+        data = self._load(number)
+        if self._until and number == self._until[0]:
+            data = data[: self._until[1]]
+        self.sizes[number] = len(data)
+        return data
+
     def _load(self, number: int) -> bytes:
         try:
             return self._disk.read_file(self._path(number), directory=self._directory)
@@ -266,8 +316,8 @@ def read_clean(disk: Disk, path: str) -> tuple[int, int] | None:
 
 def _check_end(numbers: list[int], clean: tuple[int, int] | None) -> None:
     """Raise `CorruptionError` if segments are gone that a clean close left behind."""
-    if clean and clean[0] > len(numbers):
-        message = f"segment {name_of(len(numbers) + 1)} is missing"
+    if clean and clean[0] > max(numbers, default=0):
+        message = f"segment {name_of(max(numbers, default=0) + 1)} is missing"
         raise CorruptionError(message)
 
 

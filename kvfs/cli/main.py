@@ -66,6 +66,12 @@ def init_command(store: str, form: str, max_segment_size: int) -> None:
     show_default=True,
     help="What waits for the disk: fsync(2) alone, or every close(2) as well.",
 )
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="RECORDS",
+    help="Make a checkpoint after so many records, and not when it is worth its cost.",
+)
 def mount(
     store: str,
     mountpoint: str,
@@ -74,12 +80,13 @@ def mount(
     read_only: bool,  # noqa: FBT001 - click's
     busy_poll: bool,  # noqa: FBT001 - click's
     durability: str,
+    checkpoint_every: int | None,
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
 
     chosen = _mount_options(options, read_only=read_only, durability=durability)
-    chosen = chosen._replace(busy_poll=busy_poll)
+    chosen = chosen._replace(busy_poll=busy_poll, checkpoint_every=checkpoint_every)
     if foreground:
         daemon.run(store, mountpoint, chosen)
     else:

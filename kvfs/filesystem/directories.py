@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.filesystem.attributes import listed, named
 from kvfs.filesystem.base import Base
-from kvfs.filesystem.handles import Listing
+from kvfs.filesystem.handles import DOTS, Listing
 from kvfs.fuse import protocol
 from kvfs.table import is_aside
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.fuse import Header, Reply
-
-_DOTS = (b".", b"..")
 
 
 class Directories(Base):
@@ -60,7 +58,7 @@ class Directories(Base):
             if size < 0:
                 break
             parts.append(part)
-            if name not in _DOTS:
+            if name not in DOTS:
                 refer(ino)
         return b"".join(parts)
 
@@ -68,20 +66,10 @@ class Directories(Base):
         """Yield node, name and position behind of what is still there, from `start` on."""
         listing = self._listings[fh]
         directory = listing.directory
-        if start == 0 or not listing.names:
-            listing.take(self._files)
+        if start == 0 or not listing.taken:
+            listing.take()
             self._note_access(directory)
-        entries, names = directory.entries, listing.names
-        for position in range(start, len(names)):
-            name = names[position]
-            if name == b".":
-                ino: int | None = directory.ino
-            elif name == b"..":
-                ino = self._files.parent(directory).ino
-            else:
-                ino = entries.get(name)
-            if ino is not None:
-                yield ino, name, position + 1
+        return listing.names(start, self._files.parent(directory).ino)
 
     def releasedir(self, header: Header, body: memoryview) -> Reply:
         """Close a directory."""

@@ -6,11 +6,15 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from kvfs.table.entries import Names
+
 if TYPE_CHECKING:
-    from kvfs.store import Files
+    from collections.abc import Iterator
+
     from kvfs.table import Directory, File
 
 
+DOTS = (b".", b"..")
 _LOOKED_AT = 64  # descriptors at each end of a process's
 
 
@@ -118,19 +122,55 @@ def _writes_to(fdinfo: str, ino: int) -> bool:
 
 
 class Listing:
-    """A directory being listed: a snapshot of its names, taken at its start.
+    """A directory being listed, from a snapshot of its names, taken at its start.
 
-    Positions in the snapshot stay what they are however the directory
-    changes; names that are gone by then are passed over.
+    Positions in the snapshot stay what they are however the directory changes;
+    names that are gone by then are passed over. The names that a checkpoint
+    has are no part of the snapshot: they may be millions, and their positions
+    are those that they have there, from `_BELOW` on.
     """
 
-    __slots__ = ("directory", "names")
+    __slots__ = ("_fresh", "_names", "directory")
 
     def __init__(self, directory: Directory) -> None:
         """Prepare to list `directory`."""
         self.directory = directory
-        self.names: list[bytes] = []
+        self._names: list[bytes] = []
+        self._fresh: frozenset[bytes] = frozenset()
 
-    def take(self, files: Files) -> None:
+    @property
+    def taken(self) -> bool:
+        """Whether there is a snapshot."""
+        return bool(self._names)
+
+    def take(self) -> None:
         """Take the snapshot."""
-        self.names = [b".", b"..", *files.names(self.directory)]
+        entries = self.directory.entries
+        if isinstance(entries, Names):
+            self._names = [*DOTS, *entries.changed]
+            self._fresh = frozenset(entries.changed)
+        else:
+            self._names = [*DOTS, *entries]
+
+    def names(self, start: int, parent: int) -> Iterator[tuple[int, bytes, int]]:
+        """Yield number, name and position behind of what is still there, from `start` on.
+
+        `parent` is the number of the directory above.
+        """
+        entries = self.directory.entries
+        for position in range(start, len(self._names)):
+            name = self._names[position]
+            if position < len(DOTS):
+                ino: int | None = (self.directory.ino, parent)[position]
+            else:
+                ino = entries.get(name)
+            if ino is not None:
+                yield ino, name, position + 1
+        if isinstance(entries, Names):
+            for ino, name, behind in entries.below(max(start - _BELOW, 0)):
+                if name not in self._fresh:
+                    yield ino, name, _BELOW + behind
+
+
+_BELOW = 1 << 60
+"""The position of the first name that a checkpoint has."""

@@ -5,8 +5,8 @@ meanwhile. Where it takes no longer than a few requests, the thread that serves
 does it itself once no request is waiting, and nobody has to wake anybody.
 
 The thread also does what comes every second: it logs what was added to files
-in place, or read, and syncs the log. It takes the lock of the store for the
-former and none for the latter.
+in place, or read, syncs the log, and sees to what the store does in the
+background. It takes the lock of the store for the first and none for the others.
 """
 
 from __future__ import annotations
@@ -94,11 +94,14 @@ class Syncer:
     def _run(self) -> None:
         due = time.monotonic() + self._interval
         while (waiting := self._next(due)) is not None:
-            if time.monotonic() >= due:
+            is_due = time.monotonic() >= due
+            if is_due:
                 self._tick()
                 due = time.monotonic() + self._interval
             if waiting or not self._failed:
                 _tell(waiting, self._sync())
+            if is_due and not self._failed:
+                self._store.maintain()
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""

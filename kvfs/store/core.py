@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import threading
@@ -18,20 +19,24 @@ from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
 from kvfs.recovery import LogPaths
 from kvfs.segment import misplaced
 from kvfs.store import exchange
+from kvfs.store.checkpoints import Checkpoints, due_at_close
 from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
-from kvfs.table import Table
 from kvfs.table.node import MAX_INO
 from kvfs.table.table import MAX_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from kvfs.checkpoint import Checkpoint
     from kvfs.codec.base import Data
     from kvfs.config import Config
     from kvfs.disk import Disk
     from kvfs.records import Location
+    from kvfs.recovery import LogEnd
+    from kvfs.table import Table
 
+_log = logging.getLogger(__name__)
 _DIRECTORIES = ("segments", "checkpoints", "quarantine")
 _OTHERS = 0o077
 """What a mode allows to others than the owner."""
@@ -46,17 +51,31 @@ _CACHE_BYTES = 16 * 1024 * 1024
 class Core:
     """An open store. Use `lock` around everything that reads or changes it."""
 
-    def __init__(self, disk: Disk, path: str, config: Config, *, writable: bool) -> None:
-        """Wrap the store at `path`; nothing is read or locked yet."""
+    def __init__(
+        self,
+        disk: Disk,
+        path: str,
+        config: Config,
+        *,
+        writable: bool,
+        checkpoint_every: int | None = None,
+    ) -> None:
+        """Wrap the store at `path`; nothing is read or locked yet.
+
+        A checkpoint is due after `checkpoint_every` records, or when it is
+        worth its cost.
+        """
+        self.checkpoint_every = checkpoint_every
         self.disk = disk
         self.path = path
         self.config = config
         self.writable = writable
         self.lock = threading.RLock()
         self.closed = False
-        owner = disk.stat(path)
-        self.table = Table(owner.st_uid, owner.st_gid, config.created)
-        self.table.nodes.keeps_values = writable
+        self.checkpoints = Checkpoints(disk, path, config)
+        self._checkpoint: Checkpoint | None = None
+        """What the table stands on."""
+        self.table: Table
         self.log = Log(disk, LogPaths.of(path), config, writable=writable)
         self.tight = self.log.max_record < _ROOMY  # records may not fit
         self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
@@ -69,7 +88,7 @@ class Core:
         self._cached = 0
 
     def open(self, mountpoint: str | None, wait: float) -> None:
-        """Lock the store if it is writable, and replay its log.
+        """Lock the store if it is writable, and replay its log from the last checkpoint on.
 
         Raises `StoreLockedError`, `CorruptionError` or what the disk says.
         """
@@ -82,31 +101,60 @@ class Core:
             check_directories(self.disk, self.path, make=self.writable)
             if self.writable:
                 exchange.finish(self.disk, self.path)
-            apply = self.table.apply
-            for record, location in self.log.replay():
-                try:
-                    apply(record, location)
-                except KvfsError as error:
-                    raise misplaced(location, error) from None
-                self._last_time = max(self._last_time, record.time)
-            self.table.detached.clear()
-            self._last_time = min(self._last_time, time.time_ns())
-            self._replay_ino = self.table.next_ino
+            self._replay()
         except BaseException:
-            self._flock.release()
+            self._let_go()
             raise
+
+    def _replay(self) -> None:
+        standing = self.checkpoints.stand()
+        self.table, self._checkpoint = standing.table, standing.checkpoint
+        self._last_time = standing.time
+        apply = self.table.apply
+        for record, location in self.log.replay(standing.start):
+            try:
+                apply(record, location)
+            except KvfsError as error:
+                raise misplaced(location, error) from None
+            self._last_time = max(self._last_time, record.time)
+        self.table.detached.clear()
+        self.table.nodes.keeps_values = self.writable
+        self._last_time = min(self._last_time, time.time_ns())
+        self._replay_ino = self.table.next_ino
 
     def note_mounted(self) -> None:
         """Tell others that the mount that holds the store is there."""
         self._flock.note_mounted()
 
     def close(self) -> None:
-        """Sync and close. Raises what the last sync says."""
+        """Sync and close, with a checkpoint where one is due. Raises what the last sync says."""
         self.closed = True
         try:
+            end = self.log.end
             self.log.close()
+            due = self.checkpoint_every or due_at_close(self.table.values)
+            if self.writable and end.sequence - self.checkpointed >= due:
+                self._make_checkpoint(end)
         finally:
-            self._flock.release()
+            self._let_go()
+
+    @property
+    def checkpointed(self) -> int:
+        """How many records come before the checkpoint that the table stands on."""
+        return self._checkpoint.position.sequence if self._checkpoint else 0
+
+    def _make_checkpoint(self, end: LogEnd) -> None:
+        """Make a checkpoint of the log up to its `end`. Worth having; no promise hangs on it."""
+        try:
+            self.checkpoints.make((end.segment, end.offset))
+        except (OSError, MemoryError) as error:
+            _log.warning("no checkpoint was made: %s", error)
+
+    def _let_go(self) -> None:
+        """Close what the table stands on, and let others have the store."""
+        if self._checkpoint is not None:
+            self._checkpoint.close()
+        self._flock.release()
 
     def now(self) -> int:
         """Return the time in nanoseconds, less than before only where the clock was set back.

@@ -20,6 +20,7 @@ from kvfs.errors import (
     not_a_value,
 )
 from kvfs.records import Delete, Rename
+from kvfs.store.background import Background
 from kvfs.store.content import Content
 from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
@@ -62,6 +63,7 @@ class Store:
         self._content = Content(core)
         self.files = Files(core, self._content)
         """The file interface, for the mount."""
+        self._background: Background | None = None
 
     # -- keys and values -------------------------------------------------------
 
@@ -258,6 +260,12 @@ class Store:
         """Raise `StoreFailedError` if the store takes no more writes after a failure."""
         self._core.log.check_writable()
 
+    def maintain(self) -> None:
+        """Begin with what is due in the background; for who keeps the store open, every second."""
+        if self._core.writable:
+            self._background = self._background or Background(self._core)
+            self._background.tick()
+
     def note_mounted(self) -> None:
         """Tell others, in the lock file, that the mount that holds the store is there."""
         self._core.note_mounted()
@@ -268,6 +276,8 @@ class Store:
             if self._core.closed:
                 return
             try:
+                if self._background:
+                    self._background.stop()
                 if self._core.writable:
                     self._content.commit_all()
                     self.files.access_times.commit()
@@ -324,6 +334,7 @@ def open_store(
     create: bool = True,
     mountpoint: str | None = None,
     wait: float = 0,
+    checkpoint_every: int | None = None,
     disk: Disk | None = None,
 ) -> Store:
     """Open the store at `path`; with `create`, make it if there is none.
@@ -356,7 +367,9 @@ def open_store(
             )
     config = read_config(location, disk)
     try:
-        core = Core(disk, location, config, writable=not read_only)
+        core = Core(
+            disk, location, config, writable=not read_only, checkpoint_every=checkpoint_every
+        )
         core.open(mountpoint, wait)
     except CorruptionError as error:
         message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"

@@ -119,10 +119,6 @@ class Nodes:
         )
         return found
 
-    def names(self, directory: Directory) -> list[bytes]:
-        """Return the names in `directory`, in the order in which they came."""
-        return list(directory.entries)
-
     def path_of(self, parent: Directory, name: bytes) -> list[tuple[int, bytes]]:
         """Return the (directory, name) pairs on the way to the path of a key aside."""
         key = self._table.key_at(parent, name)

@@ -25,6 +25,7 @@ from kvfs.errors import (
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange, origin
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
 from kvfs.store.kv import read_config
 from kvfs.store.listing import losses
@@ -114,6 +115,7 @@ def _repair(disk: Disk, path: str, config: Config, survey: Survey, done: Repair)
         with suppress(OSError):
             exchange.abandon(disk, path)
         raise
+    Checkpoints(disk, path, config).forget()  # they know the old log
     listed = json.dumps(losses(done.lost, done.fates, done.directories), indent=1)
     kept = exchange.take_place(disk, path, number, listed.encode() + b"\n")
     return done._replace(kept=kept)

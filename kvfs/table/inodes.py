@@ -1,115 +1,172 @@
 """The nodes of a table, by inode number; most of them packed.
 
 A store holds many files, and touches few of them at a time. A file *at rest*
-is a byte string: what differs from file to file, and nothing else. It becomes
-a `File` when somebody asks for it, and goes back to rest in `settle`, which is
-called where nobody holds a node that is not in use.
+is a byte string: what differs from file to file, and nothing else (see
+`rows`). It becomes a `File` when somebody asks for it, and goes back to rest in
+`settle`, which is called where nobody holds a node that is not in use.
+
+A table can stand on a checkpoint: then what has not changed since lies there,
+packed in the same way, and is looked up when it is asked for. What is in memory
+comes first, and `_gone` are the numbers that count no more.
 
 The values of small files that were put of late, or read, are kept as well while
 they rest, within bounds: what is asked for often is read and verified once.
-
-A file can rest that has one name, no extended attributes, and at most one
-extent, which is all of it. Others stay as they are.
 """
 
 from __future__ import annotations
 
-import stat
-import struct
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from kvfs.records import Location
-from kvfs.table.content import Extent
-from kvfs.table.node import Directory, File
+from kvfs.table.entries import Names
+from kvfs.table.node import FIRST_PIECE, Directory, File
+from kvfs.table.rows import (
+    LIMIT,
+    REST,
+    RESTING,
+    can_rest,
+    entries_of,
+    is_directory,
+    is_file,
+    pack,
+    unpack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kvfs.table.entries import Base
     from kvfs.table.node import Node
 
-_REST = struct.Struct("=qqIIIIIH")
-"""atime; mtime, which is the ctime too; inode of the directory; segment, offset and length of the
-record; size; who owns it and may use it, an index of `_owners`. The name follows."""
 _VALUES = 16 * 1024 * 1024
 """Bytes of the values that are kept in memory, and of what it takes to keep them."""
 _SMALL = 1024
 """Longer values are not kept: to read them costs little more than to have read them."""
 _COST = 128
-_LIMIT = 2**32
-_OWNERS = 2**16
 _AWAKE = 4096
 """So many files may be awake, at least, before those longest awake are brought to rest."""
+_ROWS = 4096
+"""So many rows of the checkpoint are kept as they were last looked up."""
 
 
 class Inodes:
     """Nodes by number."""
 
-    def __init__(self) -> None:
-        """Start without any."""
+    def __init__(self, base: Base | None = None) -> None:
+        """Start with the nodes of `base`, or without any."""
         self._nodes: dict[int, Node] = {}
         self._resting: dict[int, bytes] = {}
+        self._base = base
+        self._limit = base.limit if base is not None else 0
+        self._gone: set[int] = set()
+        """Nodes of the checkpoint that are no more."""
+        self._emptied: list[tuple[int, set[bytes]]] = []
+        """Directories of the checkpoint that are no more, and the names that they had there."""
+        self._rows: dict[int, bytes | None] = {}
+        self._count = len(base) if base is not None else 0
         self._awake: dict[int, File] = {}
         """Files among `_nodes` that may come to rest again, those longest awake first."""
-        self._limit = _AWAKE
+        self._most_awake = _AWAKE
         self.keeps_values = False
         """Whether values are kept in memory: who reads a store once has no use for that."""
         self._values: OrderedDict[int, bytes] = OrderedDict()
         """Values of files at rest, as they were last read or written; the oldest go first."""
         self._valued = 0
-        self._owners: list[tuple[int, int, int]] = []
-        self._numbers: dict[tuple[int, int, int], int] = {}
 
     def __len__(self) -> int:
         """Return how many there are."""
-        return len(self._nodes) + len(self._resting)
+        return self._count
 
     def __iter__(self) -> Iterator[int]:
         """Yield their numbers."""
         yield from self._nodes
         yield from self._resting
+        for ino in self._base.numbers() if self._base is not None else ():
+            if not (ino in self._gone or ino in self._nodes or ino in self._resting):
+                yield ino
 
     def __contains__(self, ino: int) -> bool:
         """Tell whether there is a node `ino`."""
-        return ino in self._nodes or ino in self._resting
+        return ino in self._nodes or self._packed(ino) is not None
 
     def get(self, ino: int) -> Node | None:
         """Return the node `ino`, woken if it was at rest, or None."""
         node = self._nodes.get(ino)
-        if node is None and ino in self._resting:
-            node = self._wake(ino)
+        if node is None and (row := self._packed(ino)) is not None:
+            node = self._wake(ino, row)
         return node
 
     def __getitem__(self, ino: int) -> Node:
         """Return the node `ino`, which there must be."""
-        node = self._nodes.get(ino)
-        return self._wake(ino) if node is None else node
+        node = self.get(ino)
+        if node is None:
+            raise KeyError(ino)
+        return node
 
     def look(self, ino: int) -> Node | None:
-        """Return the node `ino` for reading only: one at rest stays so."""
-        packed = self._resting.get(ino)
-        return self._nodes.get(ino) if packed is None else self._unpack(ino, packed)
+        """Return the node `ino` for reading only: a file at rest stays so."""
+        node = self._nodes.get(ino)
+        if node is None and (row := self._packed(ino)) is not None:
+            return unpack(ino, row) if is_file(row) else self._wake(ino, row)
+        return node
 
     def directory(self, ino: int | None) -> Directory | None:
         """Return the node `ino` if there is one and it is a directory."""
-        node = self._nodes.get(ino) if ino is not None else None
+        if ino is None:
+            return None
+        node = self._nodes.get(ino)
+        if node is None and (row := self._below(ino)) is not None and is_directory(row):
+            node = self._wake(ino, row)
         return node if isinstance(node, Directory) else None
 
     def is_file(self, ino: int) -> bool:
         """Tell whether the node `ino` is a regular file."""
-        return ino in self._resting or isinstance(self._nodes.get(ino), File)
+        node = self._nodes.get(ino)
+        if node is not None:
+            return isinstance(node, File)
+        row = self._packed(ino)
+        return row is not None and is_file(row)
 
     def add(self, node: Node) -> None:
-        """Add `node`, under its number."""
+        """Add `node`, which is new, under its number."""
         self._nodes[node.ino] = node
+        self._count += 1
         if isinstance(node, File):
             self._awake[node.ino] = node
 
     def remove(self, node: Node) -> None:
         """Forget `node`, which is awake."""
-        del self._nodes[node.ino]
-        self._awake.pop(node.ino, None)
+        ino = node.ino
+        del self._nodes[ino]
+        self._awake.pop(ino, None)
+        self._count -= 1
+        if self._may_be_below(ino):
+            self._gone.add(ino)
+            if isinstance(node, Directory) and isinstance(node.entries, Names):
+                self._emptied.append((ino, node.entries.gone))
+
+    # -- what changed since the checkpoint -----------------------------------------
+
+    def changes(self) -> Iterator[tuple[int, bytes | None]]:
+        """Yield by number, ascending, the row of each node in memory; None for one that is gone."""
+        for ino in sorted(self._nodes.keys() | self._resting.keys() | self._gone):
+            node = self._nodes.get(ino)
+            yield ino, self._resting.get(ino) if node is None else pack(node)
+
+    def changed_names(self) -> Iterator[tuple[int, dict[bytes, int], set[bytes]]]:
+        """Yield by number, ascending, each directory whose names changed: what is there, and gone."""
+        found: dict[int, tuple[dict[bytes, int], set[bytes]]] = {
+            ino: ({}, gone) for ino, gone in self._emptied
+        }
+        for ino, node in self._nodes.items():
+            if not isinstance(node, Directory):
+                continue
+            names = node.entries
+            found[ino] = (names.changed, names.gone) if isinstance(names, Names) else (names, set())
+        for ino in sorted(found):
+            yield ino, *found[ino]
 
     # -- files at rest -----------------------------------------------------------
 
@@ -124,32 +181,29 @@ class Inodes:
         location: Location,
         size: int,
     ) -> bool:
-        """Add a file at rest, if it can rest.
+        """Add a file at rest, which is new, if it can rest.
 
         `owner` is mode (permission bits), uid and gid; `mtime` is the ctime
         too; `parent` is the inode of its directory and `name` its name there;
         all its `size` bytes are in the record at `location`.
         """
-        number = self._numbers.get(owner)
-        if number is None:
-            number = self._number(owner)
-        segment, offset, length = location
-        if parent >= _LIMIT or length >= _LIMIT or segment >= _LIMIT or number >= _OWNERS:
+        if parent >= LIMIT:
             return False
-        packed = _REST.pack(atime, mtime, parent, segment, offset, length, size, number)
-        self._resting[ino] = packed + name
+        head = REST.pack(RESTING, atime, mtime, parent, *location, size, *owner)
+        self._resting[ino] = head + name
+        self._count += 1
         return True
 
     def rest_anew(self, ino: int, time: int, location: Location, size: int) -> bool:
         """Give the file `ino`, if it is at rest, a new value, and `time` as mtime and ctime."""
-        packed = self._resting.get(ino)
-        if packed is None or location.length >= _LIMIT or location.segment >= _LIMIT:
+        packed = self._at_rest(ino)
+        if packed is None:
             return False
-        atime, ctime, parent, _, _, _, _, number = _REST.unpack_from(packed)
+        _, atime, ctime, parent, _, _, _, _, mode, uid, gid = REST.unpack_from(packed)
         if ctime > time:
             return False
-        head = _REST.pack(atime, time, parent, *location, size, number)
-        self._resting[ino] = head + packed[_REST.size :]
+        head = REST.pack(RESTING, atime, time, parent, *location, size, mode, uid, gid)
+        self._resting[ino] = head + packed[REST.size :]
         self._forget_value(ino)
         return True
 
@@ -159,18 +213,18 @@ class Inodes:
         They are its permission bits, uid, gid, size, atime, and mtime, which is
         the ctime.
         """
-        packed = self._resting.get(ino)
+        packed = self._at_rest(ino)
         if packed is None:
             return None
-        atime, mtime, _, _, _, _, size, number = _REST.unpack_from(packed)
-        return (*self._owners[number], size, atime, mtime)
+        _, atime, mtime, _, _, _, _, size, mode, uid, gid = REST.unpack_from(packed)
+        return mode, uid, gid, size, atime, mtime
 
     def place_of(self, ino: int) -> tuple[Location, int] | None:
         """Return the record and the size of the value of `ino` if it is a file at rest."""
-        packed = self._resting.get(ino)
+        packed = self._at_rest(ino)
         if packed is None:
             return None
-        _, _, _, segment, offset, length, size, _ = _REST.unpack_from(packed)
+        _, _, _, _, segment, offset, length, size, _, _, _ = REST.unpack_from(packed)
         return Location(segment, offset, length), size
 
     def value_of(self, ino: int) -> bytes | None:
@@ -179,7 +233,7 @@ class Inodes:
 
     def keep_value(self, ino: int, value: bytes) -> None:
         """Keep the value of the file `ino`, if it is at rest, for those who ask next."""
-        if not self.keeps_values or len(value) > _SMALL or ino not in self._resting:
+        if not self.keeps_values or len(value) > _SMALL or ino in self._nodes:
             return
         if ino in self._values:
             self._forget_value(ino)
@@ -196,74 +250,67 @@ class Inodes:
 
     def ctime_of(self, ino: int) -> int | None:
         """Return the ctime of `ino` if it is a file at rest."""
-        packed = self._resting.get(ino)
-        return None if packed is None else int(_REST.unpack_from(packed)[1])
+        packed = self._at_rest(ino)
+        return None if packed is None else int(REST.unpack_from(packed)[2])
 
     def settle(self, in_use: Callable[[int], bool]) -> None:
         """Bring files to rest that have been awake for long, if many are.
 
         Only where nobody holds a node but those that are `in_use`.
         """
-        if len(self._awake) <= self._limit:
+        if len(self._awake) <= self._most_awake:
             return
         for ino in list(islice(self._awake, len(self._awake) // 2)):
             file = self._awake.pop(ino)
             if in_use(ino):
                 self._awake[ino] = file  # now one of the youngest
-            elif self._can_rest(file):
+            elif can_rest(file):
                 self._put_to_rest(file)
-        self._limit = max(_AWAKE, len(self._awake) + _AWAKE // 2)
-
-    def _can_rest(self, file: File) -> bool:
-        extents = file.extents
-        whole = not extents or (
-            len(extents) == 1
-            and extents[0].start == extents[0].skip == 0
-            and extents[0].length == file.length
-        )
-        return (
-            whole
-            and (bool(extents) or file.length == 0)
-            and file.nlink == 1
-            and file.mtime == file.ctime
-            and not file.xattrs
-        )
+        self._most_awake = max(_AWAKE, len(self._awake) + _AWAKE // 2)
 
     def _put_to_rest(self, file: File) -> None:
-        location = file.extents[0].location if file.extents else _NOWHERE
-        owner = (stat.S_IMODE(file.mode), file.uid, file.gid)
-        if self.add_resting(
-            file.ino,
-            owner,
-            file.atime,
-            file.mtime,
-            file.parent,
-            file.name,
-            location,
-            file.length,
-        ):
-            del self._nodes[file.ino]
+        ino, row = file.ino, pack(file)
+        del self._nodes[ino]
+        if row != self._below(ino):
+            self._resting[ino] = row
 
-    def _wake(self, ino: int) -> File:
-        file = self._unpack(ino, self._resting.pop(ino))
+    def _wake(self, ino: int, row: bytes) -> Node:
+        self._resting.pop(ino, None)
         self._forget_value(ino)
-        self._nodes[ino] = self._awake[ino] = file
-        return file
+        names = None
+        if self._base is not None and is_directory(row) and (length := entries_of(row)):
+            names = Names(self._base, ino, length)
+        node = self._nodes[ino] = unpack(ino, row, names)
+        if isinstance(node, File):
+            self._awake[ino] = node
+        return node
 
-    def _unpack(self, ino: int, packed: bytes) -> File:
-        atime, mtime, parent, segment, offset, length, size, number = _REST.unpack_from(packed)
-        file = File(ino, *self._owners[number])
-        file.atime, file.mtime, file.ctime = atime, mtime, mtime
-        file.parent, file.name, file.nlink = parent, packed[_REST.size :], 1
-        file.length = size
-        if size:
-            file.extents = [Extent(0, size, Location(segment, offset, length), 0)]
-        return file
+    def _at_rest(self, ino: int) -> bytes | None:
+        """Return the row of `ino` if it is a file at rest."""
+        packed = self._resting.get(ino)
+        if packed is None and ino < self._limit and ino not in self._nodes:
+            packed = self._below(ino)
+            if packed is not None and packed[0] != RESTING:
+                return None
+        return packed
 
-    def _number(self, owner: tuple[int, int, int]) -> int:
-        number = self._numbers[owner] = len(self._owners)
-        self._owners.append(owner)
-        return number
+    def _packed(self, ino: int) -> bytes | None:
+        """Return the row of `ino`, which is not awake, if there is such a node."""
+        packed = self._resting.get(ino)
+        return self._below(ino) if packed is None else packed
 
+    def _below(self, ino: int) -> bytes | None:
+        """Return the row that the checkpoint has of `ino`, if that still counts."""
+        if self._base is None or not self._may_be_below(ino) or ino in self._gone:
+            return None
+        try:
+            return self._rows[ino]
+        except KeyError:
+            if len(self._rows) >= _ROWS:
+                self._rows.clear()
+            row = self._rows[ino] = self._base.row(ino)
+            return row
 
-_NOWHERE = Location(0, 0, 0)
+    def _may_be_below(self, ino: int) -> bool:
+        """Tell whether the checkpoint can have a node `ino`."""
+        return ino < self._limit or (ino >= FIRST_PIECE and self._base is not None)

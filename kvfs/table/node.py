@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.table.content import Extent
+    from kvfs.table.entries import Names
 
 ROOT_INO = 1
 CONTROL_INO = 2
@@ -137,7 +138,7 @@ class Directory(Node):
     def __init__(self, ino: int, mode: int, uid: int, gid: int) -> None:
         """Make an empty directory."""
         super().__init__(ino, stat.S_IFDIR | mode, uid, gid)
-        self.entries: dict[bytes, int] = {}
+        self.entries: dict[bytes, int] | Names = {}
         self.implicit = False
         self.subdirs = 0
         self.touched = 0

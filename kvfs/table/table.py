@@ -26,12 +26,13 @@ from kvfs.table.node import (
     inconsistent,
     is_aside,
 )
-from kvfs.table.tree import Tree
+from kvfs.table.tree import Tree, TreeState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvfs.records import Attrs, Location, Record
+    from kvfs.table.entries import Base
 
 DEFAULT_MODE = 0o644
 MAX_FILE = 2**63 - 1
@@ -48,9 +49,11 @@ _Making = records.Put | records.Symlink | records.Mknod
 class Table(Tree):
     """The state of a store. `apply` is the only way to change it."""
 
-    def __init__(self, uid: int, gid: int, created: int) -> None:
-        """Make the table of an empty store."""
-        super().__init__(uid, gid, created)
+    def __init__(
+        self, uid: int, gid: int, created: int, below: tuple[Base, TreeState] | None = None
+    ) -> None:
+        """Make the table of an empty store, or as a checkpoint has it: see `Tree`."""
+        super().__init__(uid, gid, created, below)
         self._plain = (DEFAULT_MODE, uid, gid)
         self._steps: dict[type, Callable[[Any, Location | None], None]] = {
             records.Put: self._put,

@@ -8,10 +8,11 @@ legal key stands aside only while a directory has its path.
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs import keys
 from kvfs.errors import PosixError
+from kvfs.table.entries import Names
 from kvfs.table.inodes import Inodes
 from kvfs.table.node import (
     CONTROL_INO,
@@ -28,6 +29,23 @@ from kvfs.table.node import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvfs.table.entries import Base
+
+
+class TreeState(NamedTuple):
+    """What a tree has beside its nodes and names.
+
+    The next number of a node, of a directory that a replay makes on the way to
+    one, and of a directory for a long key; how many keys have a value; and the
+    keys that stand aside because a directory has their path.
+    """
+
+    next_ino: int
+    next_implicit: int
+    next_piece: int
+    values: int
+    shadowed: frozenset[bytes]
+
 
 class Tree:
     """Nodes and names, without any notion of records.
@@ -36,26 +54,41 @@ class Tree:
     drain; `values` counts the keys that have a value.
     """
 
-    def __init__(self, uid: int, gid: int, created: int) -> None:
-        """Make an empty tree whose defaults are owner `uid`:`gid` and time `created`."""
+    def __init__(
+        self, uid: int, gid: int, created: int, below: tuple[Base, TreeState] | None = None
+    ) -> None:
+        """Make a tree whose defaults are owner `uid`:`gid` and time `created`.
+
+        It is empty, or as a checkpoint has it: `below` are its nodes and all else.
+        """
         self.uid = uid
         self.gid = gid
-        self.nodes = Inodes()
-        self.next_ino = FIRST_INO
         self.detached: list[Node] = []
-        self.values = 0
-        self._shadowed: set[bytes] = set()
-        self._next_implicit = FIRST_INO
-        self._next_piece = FIRST_PIECE
+        base, state = below or (None, _EMPTY)
+        self.nodes = Inodes(base)
+        self.next_ino, self._next_implicit, self._next_piece, self.values, shadowed = state
+        self._shadowed = set(shadowed)
+        if base is None:
+            self._make_own(created)
+        self.root = self.directory(ROOT_INO)
+        self.control = self.directory(CONTROL_INO)
+
+    def _make_own(self, created: int) -> None:
+        """Make the directories that are there in every store."""
         for ino in (ROOT_INO, CONTROL_INO, KEYS_INO):
-            node = Directory(ino, 0o755, uid, gid)
+            node = Directory(ino, 0o755, self.uid, self.gid)
             node.atime = node.mtime = node.ctime = created
             self.nodes.add(node)
-        self.root = self.directory(ROOT_INO)
-        self.root.add_name(ROOT_INO, b"")
-        self.control = self.directory(CONTROL_INO)
-        self.control.add_name(ROOT_INO, keys.CONTROL)
-        self.attach(self.directory(KEYS_INO), self.control, keys.KEYS)
+        self.directory(ROOT_INO).add_name(ROOT_INO, b"")
+        self.directory(CONTROL_INO).add_name(ROOT_INO, keys.CONTROL)
+        self.attach(self.directory(KEYS_INO), self.directory(CONTROL_INO), keys.KEYS)
+
+    def state(self) -> TreeState:
+        """Return what there is beside the nodes and names."""
+        return TreeState(
+            *(self.next_ino, self._next_implicit, self._next_piece, self.values),
+            frozenset(self._shadowed),
+        )
 
     # -- looking -----------------------------------------------------------
 
@@ -163,19 +196,28 @@ class Tree:
         stack: list[tuple[bytes, Directory]] = [(b"", self.root)]
         while stack:
             prefix, directory = stack.pop()
-            for name, ino in directory.entries.items():
-                if nodes.is_file(ino):
+            for name, ino, is_file in self._kinds(directory):
+                if is_file:
                     yield prefix + name
                 elif (below := nodes.directory(ino)) is not None:
                     stack.append((prefix + name + b"/", below))
         todo: list[tuple[list[bytes], Directory]] = [([], self.directory(KEYS_INO))]
         while todo:
             pieces, directory = todo.pop()
-            for name, ino in directory.entries.items():
-                if (below := nodes.directory(ino)) is not None:
+            for name, ino, is_file in self._kinds(directory):
+                if not is_file and (below := nodes.directory(ino)) is not None:
                     todo.append(([*pieces, name], below))
-                elif nodes.is_file(ino) and (key := keys.decode([*pieces, name])) is not None:
+                elif is_file and (key := keys.decode([*pieces, name])) is not None:
                     yield key
+
+    def _kinds(self, directory: Directory) -> Iterator[tuple[bytes, int, bool]]:
+        """Yield every name in `directory` with its number, and whether that is a file's."""
+        names, is_file = directory.entries, self.nodes.is_file
+        changed = names.changed if isinstance(names, Names) else names
+        for name, ino in changed.items():
+            yield name, ino, is_file(ino)
+        if isinstance(names, Names):
+            yield from names.unchanged()
 
     def missing(self, key: bytes) -> int:
         """Return how many directories must come to be before `key` can stand."""
@@ -341,3 +383,6 @@ class Tree:
         self.attach(directory, parent, name)
         parent.touch(time)
         return directory
+
+
+_EMPTY = TreeState(FIRST_INO, FIRST_INO, FIRST_PIECE, 0, frozenset())

@@ -66,7 +66,7 @@ def copy(ignore=None):
         step("lose_empty_directories"),
         step("put", b"b", b"2" * 2000),
     ]
-    session = Session("binary", 2, size=5000, many=10, ignore=ignore).run(steps)
+    session = Session("binary", 3, size=5000, many=10, ignore=ignore).run(steps)
     hunt(session, again=0.5, most=100)
     return session
 

@@ -34,6 +34,9 @@ class SlowStore:
     def tick(self, what):
         self.ticks.put(what)
 
+    def maintain(self):
+        self.tick("maintained")
+
     def sync_log(self):
         self.calls += 1
         target = self.position
@@ -138,10 +141,11 @@ def test_every_interval_what_waits_is_logged_and_synced():
     store.position = 1
     store.gate.set()
     with syncing(store, 0.001):
-        assert [store.ticks.get(timeout=PATIENCE) for _ in range(6)] == [
+        assert [store.ticks.get(timeout=PATIENCE) for _ in range(8)] == [
             "runs",
             "times",
             "settled",
+            "maintained",
         ] * 2
     assert store.synced == 1
 
@@ -157,7 +161,7 @@ def test_what_is_refused_for_want_of_room_stops_nothing():
 
     store.tick = tick
     with syncing(store, 0.001):
-        assert store.ticks.get(timeout=PATIENCE) == "runs"
+        assert [store.ticks.get(timeout=PATIENCE) for _ in range(2)] == ["maintained", "runs"]
 
 
 def test_an_end_tells_those_who_wait():
