@@ -29,6 +29,7 @@ how many bytes before the end `crc` is of; how many keys stand aside. Those foll
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
 _NAMED = struct.Struct("<QB")
+_TYPE_SHIFT = 12
 ENDS = "I"
 """Type code of the offsets at the end of a block, u32."""
 
@@ -85,15 +86,15 @@ def name_key(directory: int, name: bytes) -> bytes:
     return _BIG.pack(directory) + name
 
 
-def name_row(directory: int, name: bytes, ino: int, *, is_file: bool) -> bytes:
-    """Return the row of a name."""
-    return _BIG.pack(directory) + name + _NAMED.pack(ino, is_file)
+def name_row(directory: int, name: bytes, ino: int, file_type: int) -> bytes:
+    """Return the row of a name; `file_type` is that of the node, as `S_IFMT` gives it."""
+    return _BIG.pack(directory) + name + _NAMED.pack(ino, file_type >> _TYPE_SHIFT)
 
 
-def named(row: bytes) -> tuple[bytes, int, bool]:
-    """Return the name that `row` is, the number it names, and whether that is a file's."""
-    ino, is_file = _NAMED.unpack_from(row, len(row) - _NAMED.size)
-    return row[8 : -_NAMED.size], ino, bool(is_file)
+def named(row: bytes) -> tuple[bytes, int, int]:
+    """Return the name that `row` is, the number it names, and the type of that node."""
+    ino, file_type = _NAMED.unpack_from(row, len(row) - _NAMED.size)
+    return row[8 : -_NAMED.size], ino, file_type << _TYPE_SHIFT
 
 
 def dump_index(blocks: list[Block]) -> bytes:

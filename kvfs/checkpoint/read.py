@@ -102,7 +102,7 @@ class Checkpoint:
         row = self._names.get(name_key(directory, name))
         return None if row is None else named(row)[1]
 
-    def entries(self, directory: int, start: int = 0) -> Iterator[tuple[bytes, int, bool, int]]:
+    def entries(self, directory: int, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
         """Yield the names of `directory` from the position `start` on: see `Base`."""
         prefix = name_key(directory, b"")
         for row, behind in self._names.rows(start or self._names.find(prefix)):

@@ -65,13 +65,13 @@ def _inodes(table: Table) -> Iterator[Change]:
 
 
 def _names(table: Table) -> Iterator[Change]:
-    is_file = table.nodes.is_file
+    type_of = table.nodes.type_of
     for directory, changed, gone in table.nodes.changed_names():
         for name in sorted(changed.keys() | gone):
             ino = changed.get(name)
             row = None
             if ino is not None:
-                row = name_row(directory, name, ino, is_file=is_file(ino))
+                row = name_row(directory, name, ino, type_of(ino))
             yield name_key(directory, name), row
 
 

@@ -96,7 +96,7 @@ def show_stat(store: str, *, as_json: bool) -> None:
         "created": created,
         "segments": f"{found.segments} of up to {ByteSize(found.max_segment_size)}",
         "bytes": str(found.bytes),
-        "records": str(found.records),
+        "records": f"{found.records}, {found.checkpointed} of them before the last checkpoint",
         "keys with a value": str(found.values),
         "open for writing": str(holder) if holder else "by nobody",
         "state": _health(found),

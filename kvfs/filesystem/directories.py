@@ -38,8 +38,9 @@ class Directories(Base):
         """List names from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
         parts = []
-        for ino, name, position in self._from(fh, start):
-            part = named(ino, self._files.stat_of(ino).mode, name, position)
+        for ino, name, position, file_type in self._from(fh, start):
+            mode = self._files.stat_of(ino).mode if file_type is None else file_type
+            part = named(ino, mode, name, position)
             size -= len(part)
             if size < 0:
                 break
@@ -52,7 +53,7 @@ class Directories(Base):
         lasting = not is_aside(header.nodeid)
         stat_of, refer = self._files.stat_of, self._files.refer
         parts = []
-        for ino, name, position in self._from(fh, start):
+        for ino, name, position, _ in self._from(fh, start):
             part = listed(stat_of(ino), name, position, lasting=lasting)
             size -= len(part)
             if size < 0:
@@ -62,7 +63,7 @@ class Directories(Base):
                 refer(ino)
         return b"".join(parts)
 
-    def _from(self, fh: int, start: int) -> Iterator[tuple[int, bytes, int]]:
+    def _from(self, fh: int, start: int) -> Iterator[tuple[int, bytes, int, int | None]]:
         """Yield node, name and position behind of what is still there, from `start` on."""
         listing = self._listings[fh]
         directory = listing.directory

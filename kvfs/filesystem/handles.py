@@ -152,10 +152,11 @@ class Listing:
         else:
             self._names = [*DOTS, *entries]
 
-    def names(self, start: int, parent: int) -> Iterator[tuple[int, bytes, int]]:
+    def names(self, start: int, parent: int) -> Iterator[tuple[int, bytes, int, int | None]]:
         """Yield number, name and position behind of what is still there, from `start` on.
 
-        `parent` is the number of the directory above.
+        And the type of the node, where that is known. `parent` is the number of
+        the directory above.
         """
         entries = self.directory.entries
         for position in range(start, len(self._names)):
@@ -165,11 +166,11 @@ class Listing:
             else:
                 ino = entries.get(name)
             if ino is not None:
-                yield ino, name, position + 1
+                yield ino, name, position + 1, None
         if isinstance(entries, Names):
-            for ino, name, behind in entries.below(max(start - _BELOW, 0)):
+            for name, number, file_type, behind in entries.below(max(start - _BELOW, 0)):
                 if name not in self._fresh:
-                    yield ino, name, _BELOW + behind
+                    yield number, name, _BELOW + behind, file_type
 
 
 _BELOW = 1 << 60

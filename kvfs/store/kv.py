@@ -243,6 +243,11 @@ class Store:
         return self._core.log.sequence
 
     @property
+    def checkpointed(self) -> int:
+        """How many records of the log come before the checkpoint that the store was opened from."""
+        return self._core.checkpointed
+
+    @property
     def lost(self) -> int:
         """How many bytes the log is shorter than it was when it was last closed."""
         return self._core.log.lost

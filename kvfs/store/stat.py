@@ -18,7 +18,8 @@ class StoreStat(NamedTuple):
     """The figures of a store.
 
     `created` is in nanoseconds since 1970, `max_segment_size` and `bytes` (of
-    all segments) in bytes. `lost` is how many bytes the log is shorter than it
+    all segments) in bytes. The newest checkpoint stands behind `checkpointed` of
+    the `records`. `lost` is how many bytes the log is shorter than it
     was when it was last closed. `holder` is who has it open for writing.
     """
 
@@ -30,6 +31,7 @@ class StoreStat(NamedTuple):
     segments: int
     bytes: int
     records: int
+    checkpointed: int
     values: int
     lost: int
     holder: Holder | None
@@ -55,6 +57,7 @@ def stat(path: str) -> StoreStat:
             len(names),
             sum(disk.stat(os.path.join(directory, name)).st_size for name in names),
             store.position,
+            store.checkpointed,
             len(store),
             store.lost,
             holder_of(disk, store.path),

@@ -7,6 +7,7 @@ like the dict and keeps in memory only what is new, has changed or is gone.
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -34,11 +35,11 @@ class Base(Protocol):
     def entry(self, directory: int, name: bytes) -> int | None:
         """Return the number of what `directory` has under `name`, if anything."""
 
-    def entries(self, directory: int, start: int = 0) -> Iterator[tuple[bytes, int, bool, int]]:
+    def entries(self, directory: int, start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
         """Yield the names of `directory`, sorted, from the position `start` on.
 
-        With each its number, whether that is a regular file's, and the position
-        behind it, which stays what it is: a checkpoint never changes.
+        With each its number, the type of that node (as `S_IFMT` gives it), and the
+        position behind it, which stays what it is: a checkpoint never changes.
         """
 
 
@@ -105,18 +106,20 @@ class Names:
         """Yield every name."""
         return (name for name, _ in self.items())
 
-    def below(self, start: int) -> Iterator[tuple[int, bytes, int]]:
+    def below(self, start: int) -> Iterator[tuple[bytes, int, int | None, int]]:
         """Yield what the checkpoint has from the position `start` on and is still there.
 
-        With the number that each name has now, and the position behind it.
+        With the number that each name has now, the type of that node where it is
+        the one of the checkpoint, and the position behind it.
         """
-        for name, number, _, behind in self.base.entries(self.ino, start):
-            now = self.changed.get(name, number)
-            if name not in self.gone:
-                yield now, name, behind
+        for name, number, file_type, behind in self.base.entries(self.ino, start):
+            if name in self.changed:
+                yield name, self.changed[name], None, behind
+            elif name not in self.gone:
+                yield name, number, file_type, behind
 
     def unchanged(self) -> Iterator[tuple[bytes, int, bool]]:
         """Yield every name that is as the checkpoint has it, its number, and whether that is a file's."""
-        for name, number, is_file, _ in self.base.entries(self.ino):
+        for name, number, file_type, _ in self.base.entries(self.ino):
             if name not in self.changed and name not in self.gone:
-                yield name, number, is_file
+                yield name, number, stat.S_ISREG(file_type)

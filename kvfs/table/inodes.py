@@ -15,6 +15,7 @@ they rest, within bounds: what is asked for often is read and verified once.
 
 from __future__ import annotations
 
+import stat
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -28,9 +29,8 @@ from kvfs.table.rows import (
     RESTING,
     can_rest,
     entries_of,
-    is_directory,
-    is_file,
     pack,
+    type_of,
     unpack,
 )
 
@@ -109,7 +109,7 @@ class Inodes:
         """Return the node `ino` for reading only: a file at rest stays so."""
         node = self._nodes.get(ino)
         if node is None and (row := self._packed(ino)) is not None:
-            return unpack(ino, row) if is_file(row) else self._wake(ino, row)
+            return unpack(ino, row) if stat.S_ISREG(type_of(row)) else self._wake(ino, row)
         return node
 
     def directory(self, ino: int | None) -> Directory | None:
@@ -117,17 +117,21 @@ class Inodes:
         if ino is None:
             return None
         node = self._nodes.get(ino)
-        if node is None and (row := self._below(ino)) is not None and is_directory(row):
+        if node is None and (row := self._below(ino)) and stat.S_ISDIR(type_of(row)):
             node = self._wake(ino, row)
         return node if isinstance(node, Directory) else None
 
     def is_file(self, ino: int) -> bool:
         """Tell whether the node `ino` is a regular file."""
+        return ino in self._resting or stat.S_ISREG(self.type_of(ino))
+
+    def type_of(self, ino: int) -> int:
+        """Return the type of the node `ino` as `S_IFMT` gives it, or 0 if there is none."""
         node = self._nodes.get(ino)
         if node is not None:
-            return isinstance(node, File)
+            return stat.S_IFMT(node.mode)
         row = self._packed(ino)
-        return row is not None and is_file(row)
+        return 0 if row is None else type_of(row)
 
     def add(self, node: Node) -> None:
         """Add `node`, which is new, under its number."""
@@ -278,7 +282,7 @@ class Inodes:
         self._resting.pop(ino, None)
         self._forget_value(ino)
         names = None
-        if self._base is not None and is_directory(row) and (length := entries_of(row)):
+        if self._base is not None and stat.S_ISDIR(type_of(row)) and (length := entries_of(row)):
             names = Names(self._base, ino, length)
         node = self._nodes[ino] = unpack(ino, row, names)
         if isinstance(node, File):

@@ -95,14 +95,9 @@ def unpack(ino: int, row: bytes, names: Names | None = None) -> Node:
     return _rested(ino, row) if row[0] == RESTING else _other(ino, row, names)
 
 
-def is_directory(row: bytes) -> bool:
-    """Tell whether `row` is that of a directory."""
-    return row[0] != RESTING and stat.S_ISDIR(_NODE.unpack_from(row)[1])
-
-
-def is_file(row: bytes) -> bool:
-    """Tell whether `row` is that of a regular file."""
-    return row[0] == RESTING or stat.S_ISREG(_NODE.unpack_from(row)[1])
+def type_of(row: bytes) -> int:
+    """Return the type of the node that `row` is, as `S_IFMT` gives it."""
+    return stat.S_IFREG if row[0] == RESTING else stat.S_IFMT(_NODE.unpack_from(row)[1])
 
 
 def entries_of(row: bytes) -> int:

@@ -157,10 +157,10 @@ class Stores:
         self._daemons = []
         self._mounted = []
 
-    def make(self, form="binary", *, size=None, name="", mount=True):
+    def make(self, form="binary", *, size=None, name="", mount=True, options=()):
         mounted = Mounted(self, self.directory / name, form, size)
         self._mounted.append(mounted)
-        return mounted.mount() if mount else mounted
+        return mounted.mount(*options) if mount else mounted
 
     def adopt(self, store):
         """Return the process that the lock file of `store` names."""

@@ -17,6 +17,7 @@ from losses import Loss, losses
 import kvfs
 from kvfs.errors import CorruptionError
 from kvfs.recovery import LogPaths, Replay
+from kvfs.store.kv import open_store
 from kvfs.table import audit
 
 STORE = "/disk/store"
@@ -82,8 +83,11 @@ class Recorder:
 class Session:
     """One use of a store, from its making on."""
 
-    def __init__(self, form, seed, *, size=None, many=2, ignore=None, disk=None):
+    def __init__(
+        self, form, seed, *, size=None, many=2, ignore=None, disk=None, checkpoint_every=None
+    ):
         self.form = form
+        self.checkpoint_every = checkpoint_every
         self.random = random.Random(f"session {seed}")
         self.disk = disk or ForgetfulDisk()
         self.disk.ignore = ignore
@@ -117,7 +121,8 @@ class Session:
 
     def open(self):
         self.promised = Promised(self.promised.records)
-        return kvfs.open(STORE, create=False, disk=self.disk)
+        every = self.checkpoint_every
+        return open_store(STORE, create=False, disk=self.disk, checkpoint_every=every)
 
     def note(self):
         """Note what the store holds now."""
@@ -154,6 +159,11 @@ class Session:
         self.store.sync()
         self.promised = Promised(self.store.position)
 
+    def checkpoint(self):
+        """Make a checkpoint beside the writer, as the daemon lets another process do."""
+        core = self.store._core
+        assert core.checkpoints.make(core.log.stable)
+
     def close(self):
         self.store.close()
         self.promised = Promised(self.store.position, closed=True)
@@ -167,7 +177,8 @@ class Session:
         """Go on as a copy of the store by a tool that leaves out empty directories."""
         self.close()
         for name in ("quarantine", "checkpoints"):
-            self.disk.rmdir(f"{STORE}/{name}")
+            if not self.disk.list(f"{STORE}/{name}"):
+                self.disk.rmdir(f"{STORE}/{name}")
         self.disk.sync_directory(STORE)
         self.store = self.open()
 

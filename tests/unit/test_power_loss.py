@@ -53,6 +53,14 @@ def script(form):
     ]
 
 
+def with_checkpoints():
+    """Return steps with checkpoints on the way, which come to more than are kept."""
+    steps = script("binary")
+    for place in (18, 12, 8, 3):
+        steps[place:place] = [step("sync"), step("checkpoint")]
+    return steps
+
+
 def draw_steps(draw, form):
     """Return steps that follow no plan."""
     keys = [b"a", b"b", b"d/b", b"long"]
@@ -74,6 +82,13 @@ def draw_steps(draw, form):
         else:
             steps.append(step(draw.choice(["sync", "sync", "die", "reopen"])))
     return steps
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_power_cuts_while_checkpoints_are_made(seed):
+    session = Session("binary", seed, many=3, checkpoint_every=6).run(with_checkpoints())
+    assert hunt(session, again=0.02) > 500
+    assert any(site.endswith("checkpoints._write") for site in session.disk.sites)
 
 
 @pytest.mark.parametrize("size", [None, 20_000], ids=["small", "roomy"])
