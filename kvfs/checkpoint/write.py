@@ -5,6 +5,7 @@ Blocks in which nothing changed are copied as they are.
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from kvfs.checkpoint.blocks import BlockWriter, Writer
@@ -56,6 +57,19 @@ def write(
     out.flush()
     out.write(dump_footer(parts, out.crc, store_id))
     out.flush()
+
+
+def agrees(table: Table, checkpoint: Checkpoint) -> bool:
+    """Tell whether `table`, which stands on nothing, has the nodes and names of `checkpoint`."""
+    if table.state() != checkpoint.state or len(table.nodes) != len(checkpoint):
+        return False
+    return all(
+        all(
+            change[1] == row
+            for change, (row, _) in zip_longest(changes, blocks.rows(), fillvalue=(None, None))
+        )
+        for changes, blocks in zip((_inodes(table), _names(table)), checkpoint.tables, strict=True)
+    )
 
 
 def _inodes(table: Table) -> Iterator[Change]:

@@ -54,6 +54,7 @@ def _show_report(report: Report, store: str, *, as_json: bool) -> None:
             {**segment._asdict(), "damage": losses(segment.damage, [], [])["lost"]}
             for segment in report.segments
         ]
+        values["checkpoints"] = [checkpoint._asdict() for checkpoint in report.checkpoints]
         print_json(values)
     else:
         _print(report, store)
@@ -75,8 +76,9 @@ def show_repair(store: str, *, as_json: bool) -> None:
 def _show_done(done: Repair, *, as_json: bool) -> None:
     if as_json:
         lists = losses(done.lost, done.fates, done.directories)
-        shown = {"repaired": done.kept is not None, "rebuilt": done.rebuilt}
-        print_json({**shown, "finished": done.finished, "kept": done.kept, **lists})
+        shown: dict[str, Any] = {"repaired": done.kept is not None, "rebuilt": done.rebuilt}
+        shown |= {"finished": done.finished, "checkpoints": done.checkpoints, "kept": done.kept}
+        print_json({**shown, **lists})
     else:
         _print_repair(done)
 
@@ -142,6 +144,8 @@ def _print_repair(done: Repair) -> None:
         console.print("store.toml was made anew from the segments")
     if done.finished:
         console.print("an earlier repair was brought to its end")
+    for name in done.checkpoints:
+        console.print(f"checkpoint {name} was no good and has been removed; nothing is lost by it")
     if done.kept is None:
         console.print("sound: there is nothing to repair")
         return
@@ -222,6 +226,9 @@ def _print(report: Report, store: str) -> None:
         console.print(_table_of(damage))
     if len(damage) > _MOST:
         console.print(f"and {len(damage) - _MOST} more bad places: see --json")
+    for checkpoint in report.checkpoints:
+        state = checkpoint.problem or f"sound, {checkpoint.records} records before it"
+        console.print(_text(f"checkpoint {checkpoint.name}: {state}"))
     for problem in report.problems:
         console.print(_text(f"damaged: {problem}"))
     if report.torn:

@@ -26,6 +26,8 @@ from kvfs.segment import Segment, misplaced
 from kvfs.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from kvfs.config import Config
     from kvfs.disk import Disk
 
@@ -85,6 +87,23 @@ class Checkpoints:
         """Whether the format has checkpoints."""
         return self._head > 0
 
+    def open_each(self) -> Iterator[tuple[str, Checkpoint | str]]:
+        """Yield the name of each, the newest first, and with it the open one, or why it is no good."""
+        for name in self.names():
+            path = os.path.join(self._directory, name)
+            try:
+                checkpoint = Checkpoint.open(self._disk, path, self._config.id)
+            except FileNotFoundError:
+                continue  # newer ones have come meanwhile; this log is as good without
+            except (BadCheckpointError, OSError) as error:
+                yield name, str(error)
+                continue
+            if self._fits(checkpoint.position):
+                yield name, checkpoint
+            else:
+                checkpoint.close()
+                yield name, "it does not fit the log"
+
     def stand(self) -> Standing:
         """Return a table that stands on the newest checkpoint that is good and fits the log.
 
@@ -92,21 +111,11 @@ class Checkpoints:
         """
         owner = self._disk.stat(self._path)
         defaults = (owner.st_uid, owner.st_gid, self._config.created)
-        for name in self.names():
-            try:
-                checkpoint = Checkpoint.open(
-                    self._disk, os.path.join(self._directory, name), self._config.id
-                )
-            except FileNotFoundError:
-                continue  # a newer one has come meanwhile; this log is as good without
-            except (BadCheckpointError, OSError) as error:
-                _log.warning("checkpoint %s is not used: %s", name, error)
-                continue
-            if self._fits(checkpoint.position):
+        for name, checkpoint in self.open_each():
+            if isinstance(checkpoint, Checkpoint):
                 table = Table(*defaults, (checkpoint, checkpoint.state))
                 return Standing(table, checkpoint, checkpoint.position.time)
-            checkpoint.close()
-            _log.warning("checkpoint %s is not used: it does not fit the log", name)
+            _log.warning("checkpoint %s is not used: %s", name, checkpoint)
         return Standing(Table(*defaults), None, 0)
 
     def names(self) -> list[str]:
@@ -134,12 +143,12 @@ class Checkpoints:
         finally:
             self._disk.close(lock)
 
-    def forget(self) -> None:
-        """Remove all checkpoints, as of a log that is to be another.
+    def forget(self, names: Iterable[str]) -> None:
+        """Remove the checkpoints called `names`, which are no good, or of a log that is to be another.
 
-        One that comes back after a power cut does not fit that, and is passed over.
+        One that comes back after a power cut does not fit, and is passed over.
         """
-        for name in self.names():
+        for name in names:
             self._disk.unlink(os.path.join(self._directory, name))
 
     def _make(self, until: tuple[int, int]) -> bool:

@@ -49,7 +49,8 @@ class Repair(NamedTuple):
     """What was done to a store.
 
     `rebuilt` tells whether `store.toml` was made anew, `finished` whether an
-    earlier repair came to its end. A sound store has nothing of what follows.
+    earlier repair came to its end; `checkpoints` were no good and have gone, which
+    loses nothing. A log that is sound has nothing of what follows.
     `lost` is what could not be kept, `fates` what became of its keys,
     `directories` those that were made for the owner alone, `records` how many
     the new log has. The old log is kept in the directory `kept`, and the lists
@@ -58,6 +59,7 @@ class Repair(NamedTuple):
 
     rebuilt: bool
     finished: bool
+    checkpoints: list[str]
     lost: list[Lost]
     fates: list[Fate]
     directories: list[bytes]
@@ -92,8 +94,12 @@ def repair(
         finished = exchange.finish(disk, path)
         if rebuilt:
             origin.replace(disk, path, config)
-        done = Repair(rebuilt, finished, [], [], [], 0, None)
-        _, survey = examine(disk, path, config, progress)
+        done = Repair(rebuilt, finished, [], [], [], [], 0, None)
+        report, survey = examine(disk, path, config, progress)
+        bad = [checkpoint.name for checkpoint in report.checkpoints if checkpoint.problem]
+        if bad:
+            Checkpoints(disk, path, config).forget(bad)
+            done = done._replace(checkpoints=bad)
         if survey:
             done = _repair(disk, path, config, survey, done)
     except OSError as error:
@@ -115,7 +121,8 @@ def _repair(disk: Disk, path: str, config: Config, survey: Survey, done: Repair)
         with suppress(OSError):
             exchange.abandon(disk, path)
         raise
-    Checkpoints(disk, path, config).forget()  # they know the old log
+    checkpoints = Checkpoints(disk, path, config)
+    checkpoints.forget(checkpoints.names())  # they know the old log
     listed = json.dumps(losses(done.lost, done.fates, done.directories), indent=1)
     kept = exchange.take_place(disk, path, number, listed.encode() + b"\n")
     return done._replace(kept=kept)

@@ -6,11 +6,13 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvfs.checkpoint import Checkpoint, agrees
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
 from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import misplaced, name_of, numbers_of
 from kvfs.store import exchange
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
 from kvfs.store.kv import read_config
 from kvfs.store.survey import Survey
@@ -32,6 +34,14 @@ class SegmentReport(NamedTuple):
     damage: list[Lost]
 
 
+class CheckpointReport(NamedTuple):
+    """A checkpoint: its file name, how many records come before it, and what is wrong, if anything."""
+
+    name: str
+    records: int
+    problem: str | None
+
+
 class Report(NamedTuple):
     """What `check` found.
 
@@ -45,11 +55,16 @@ class Report(NamedTuple):
     torn: int
     problems: list[str]
     values: int
+    checkpoints: list[CheckpointReport]
 
     @property
     def damaged(self) -> bool:
         """Whether anything but a torn end is wrong."""
-        return bool(self.problems or any(segment.damage for segment in self.segments))
+        return bool(
+            self.problems
+            or any(segment.damage for segment in self.segments)
+            or any(checkpoint.problem for checkpoint in self.checkpoints)
+        )
 
 
 class Replayed(NamedTuple):
@@ -97,7 +112,13 @@ def examine(
     """Return what `check` does of the store of `config` at `path`, and if it is damaged, all of it."""
     owner = disk.stat(path)
     table = Table(owner.st_uid, owner.st_gid, config.created)
-    found = replay(disk, LogPaths.of(path), config, table, progress)
+    checkpoints = dict(Checkpoints(disk, path, config).open_each())
+    try:
+        found, compared = _replay_beside(disk, path, config, table, checkpoints, progress)
+    finally:
+        for checkpoint in checkpoints.values():
+            if isinstance(checkpoint, Checkpoint):
+                checkpoint.close()
     problems = found.problems
     if exchange.pending(disk, path) is not None:
         problems.insert(0, f"a repair has not come to its end; finish it with: kvfs repair {path}")
@@ -106,7 +127,7 @@ def examine(
             SegmentReport(name_of(number), size, found.counts[number], [])
             for number, size in found.sizes.items()
         ]
-        return Report(reports, found.torn, [], found.values), None
+        return Report(reports, found.torn, [], found.values, compared), None
     survey = Survey(disk, path, config)
     for lost in (lost for entries in survey.missing.values() for lost in entries):
         problems.append(f"segment {lost.segment}, offset {lost.offset}: {lost.reason}")
@@ -114,7 +135,36 @@ def examine(
         SegmentReport(name_of(number), segment.size, segment.records, segment.lost)
         for number, segment in survey.segments.items()
     ]
-    return Report(reports, 0, problems, found.values), survey
+    return Report(reports, 0, problems, found.values, []), survey
+
+
+def _replay_beside(
+    disk: Disk,
+    path: str,
+    config: Config,
+    table: Table,
+    checkpoints: dict[str, Checkpoint | str],
+    progress: Callable[[int, int], object] | None,
+) -> tuple[Replayed, list[CheckpointReport]]:
+    """Replay the log to `table`, and hold each of `checkpoints` against it where it stands."""
+    reports = []
+    standing: dict[int, tuple[str, Checkpoint]] = {}
+    for name, checkpoint in checkpoints.items():
+        if isinstance(checkpoint, str):
+            reports.append(CheckpointReport(name, 0, checkpoint))
+        else:
+            standing[checkpoint.position.sequence] = name, checkpoint
+
+    def compare(records: int) -> None:
+        if records in standing:
+            name, checkpoint = standing.pop(records)
+            problem = None if agrees(table, checkpoint) else "it is not what the log makes"
+            reports.append(CheckpointReport(name, records, problem))
+
+    found = replay(disk, LogPaths.of(path), config, table, progress, compare)
+    for records, (name, _) in standing.items():
+        reports.append(CheckpointReport(name, records, "it is ahead of the log"))
+    return found, sorted(reports)
 
 
 def replay(
@@ -123,12 +173,17 @@ def replay(
     config: Config,
     table: Table,
     progress: Callable[[int, int], object] | None = None,
+    after: Callable[[int], object] = lambda _records: None,
 ) -> Replayed:
-    """Bring the log at `paths` to the empty `table`, as far as that goes, and audit that."""
+    """Bring the log at `paths` to the empty `table`, as far as that goes, and audit that.
+
+    `after` is called with the count of records after each of them.
+    """
     directory = disk.open_directory(paths.segments)
     log = Replay(disk, paths, config, directory)
     counts: Counter[int] = Counter()
     problems: list[str] = []
+    done = 0
     total = _total(disk, paths.segments) if progress else 0
     try:
         for record, location in log.records():
@@ -140,6 +195,8 @@ def replay(
                 progress(sum(log.sizes.values()), total)
             counts[location.segment] += 1
             table.detached.clear()
+            done += 1
+            after(done)
     except KvfsError as error:
         problems.append(str(error))
     finally:

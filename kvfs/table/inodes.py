@@ -25,6 +25,7 @@ from kvfs.table.entries import Names
 from kvfs.table.node import FIRST_PIECE, Directory, File
 from kvfs.table.rows import (
     LIMIT,
+    NOWHERE,
     REST,
     RESTING,
     can_rest,
@@ -193,6 +194,8 @@ class Inodes:
         """
         if parent >= LIMIT:
             return False
+        if not size:
+            location = NOWHERE
         head = REST.pack(RESTING, atime, mtime, parent, *location, size, *owner)
         self._resting[ino] = head + name
         self._count += 1
@@ -206,6 +209,8 @@ class Inodes:
         _, atime, ctime, parent, _, _, _, _, mode, uid, gid = REST.unpack_from(packed)
         if ctime > time:
             return False
+        if not size:
+            location = NOWHERE
         head = REST.pack(RESTING, atime, time, parent, *location, size, mode, uid, gid)
         self._resting[ino] = head + packed[REST.size :]
         self._forget_value(ino)

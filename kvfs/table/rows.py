@@ -34,7 +34,8 @@ _XATTR = struct.Struct("<HI")
 _EXTENT = struct.Struct("<QQIIII")
 _DIRECTORY = struct.Struct("<BIq")
 LIMIT = 2**32
-_NOWHERE = Location(0, 0, 0)
+NOWHERE = Location(0, 0, 0)
+"""Where the data of an empty file is."""
 
 
 def can_rest(file: File) -> bool:
@@ -58,7 +59,7 @@ def can_rest(file: File) -> bool:
 def pack(node: Node) -> bytes:
     """Return the row of `node`, all of whose data is in the log."""
     if isinstance(node, File) and can_rest(node):
-        location = node.extents[0].location if node.extents else _NOWHERE
+        location = node.extents[0].location if node.extents else NOWHERE
         return (
             REST.pack(
                 *(RESTING, node.atime, node.mtime, node.parent, *location, node.length),

@@ -10,12 +10,15 @@ from histories import History
 from test_table_states import looked_at
 
 import kvfs
+from kvfs.checkpoint import write
 from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError
+from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
 from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.kv import open_store, read_config
-from kvfs.store.verify import replay
+from kvfs.store.repair import repair
+from kvfs.store.verify import check, replay
 from kvfs.table import Table
 
 
@@ -251,3 +254,52 @@ def test_damage_in_the_log_is_in_no_checkpoint(tmp_path):
     with pytest.raises(KvfsError, match=r"00000001\.seg is damaged"):
         of(path).make((3, 1024))
     assert checkpoints(path) == []
+
+
+def test_check_holds_checkpoints_against_the_log(tmp_path):
+    path = tmp_path / "store"
+    for turn in range(2):
+        again(path, 5, f"turn {turn}")
+    report = check(str(path))
+    assert [found[1:] for found in report.checkpoints] == [(5, None), (10, None)]
+    files = checkpoints(path)
+    files[0].write_bytes(files[0].read_bytes()[:-1])
+    _let_it_say_more(path, files[1])
+    report = check(str(path))
+    assert report.damaged
+    assert [found.problem for found in report.checkpoints] == [
+        "its end is damaged",
+        "it is not what the log makes",
+    ]
+    done = repair(str(path))
+    assert (done.kept, sorted(done.checkpoints)) == (None, [file.name for file in files])
+    assert checkpoints(path) == []
+    assert not check(str(path)).damaged
+    assert len(values(path)) == 5
+
+
+def _let_it_say_more(path, file):
+    """Put a checkpoint in the place of `file` that has a key too many."""
+    standing = of(path).stand()
+    standing.table.apply(Put(b"more", b"x"), Location(1, 64, 50))
+    disk = Disk()
+    fd = disk.open(f"{file}.new", os.O_RDWR | os.O_CREAT)
+    position = standing.checkpoint.position._replace(nodes=len(standing.table.nodes))
+    write(disk, fd, of(path)._config.id, standing.table, position, standing.checkpoint)
+    disk.close(fd)
+    standing.checkpoint.close()
+    os.rename(f"{file}.new", file)
+
+
+def test_a_repair_leaves_no_checkpoint_of_the_old_log(tmp_path):
+    path = tmp_path / "store"
+    filled(path, 40, max_segment_size=1024)
+    segment = path / "segments" / "00000001.seg"
+    data = bytearray(segment.read_bytes())
+    data[data.index(b"value 3")] ^= 1
+    segment.write_bytes(data)
+    assert check(str(path)).damaged
+    done = repair(str(path))
+    assert [entry.key for entry in done.lost] == [b"3"]
+    assert checkpoints(path) == []
+    assert len(values(path)) == 39
