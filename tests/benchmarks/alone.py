@@ -1,12 +1,14 @@
 """The works of kvfs alone: replay, mount and memory of a large store, and an idle mount.
 
-The store is made once in a sitting and read in every round; its log is in the cache of the kernel.
+The store is made once in a sitting and read in every round; its files are in the cache of the
+kernel. A copy of it that has lost its checkpoint is replayed.
 Memory a key is what a process has with the large store open, less what it has with an empty one.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -31,17 +33,21 @@ class LargeStore:
         self.keys = keys
         self._directory = directory
         self._large, self._empty = directory / "large", directory / "empty"
+        self._bare = directory / "bare"
 
     def _fill(self) -> None:
         if not self._directory.exists():
             self._directory.mkdir()
             _python("fill", self._empty, 0)
             _python("fill", self._large, self.keys)
+            shutil.copytree(self._large, self._bare)
+            for checkpoint in (self._bare / "checkpoints").iterdir():
+                checkpoint.unlink()
 
     def replay(self) -> dict[str, float]:
-        """Open the store in a fresh process, without writing. Raises `Failure`."""
+        """Open the store without a checkpoint in a fresh process, to read. Raises `Failure`."""
         self._fill()
-        empty, large = _python("open", self._empty), _python("open", self._large)
+        empty, large = _python("open", self._empty), _python("open", self._bare)
         if large["keys"] != self.keys:
             raise Failure(f"the large store has {large['keys']} keys instead of {self.keys}")
         return {
@@ -49,6 +55,11 @@ class LargeStore:
             "replay-record": large["seconds"] / self.keys * 1e6,
             "memory-library": (large["resident"] - empty["resident"]) / self.keys,
         }
+
+    def look_up(self) -> dict[str, float]:
+        """Look up names and nodes at random in the checkpoint. Raises `Failure`."""
+        self._fill()
+        return _python("look-up", self._large, self.keys)
 
     def mount(self) -> dict[str, float]:
         """Mount the store, until it answers. Raises `Failure`."""

@@ -2,6 +2,7 @@
 
     python alone_client.py fill STORE KEYS
     python alone_client.py open STORE
+    python alone_client.py look-up STORE KEYS
 
 The answer is one line of JSON. The memory is that of the process once the store is open.
 """
@@ -9,13 +10,18 @@ The answer is one line of JSON. The memory is that of the process once the store
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from pathlib import Path
 
 import kvfs
+from kvfs.checkpoint import Checkpoint
+from kvfs.disk import Disk
+from kvfs.table import ROOT_INO
 
 VALUE = b"v" * 100
+_LOOKUPS = 20_000
 
 
 def resident(pid: int | str = "self") -> int:
@@ -41,8 +47,23 @@ def replay(store: str) -> dict[str, float]:
     return {"seconds": seconds, "keys": len(source), "resident": resident()}
 
 
+def look_up(store: str, keys: int) -> dict[str, float]:
+    """Return the microseconds of a lookup: half of them of names, half of nodes."""
+    config = kvfs.open(store, read_only=True).config
+    (path,) = Path(store, "checkpoints").glob("*.ckp")
+    checkpoint = Checkpoint.open(Disk(), str(path), config.id)
+    draw = random.Random(1)
+    names = [b"%016d" % draw.randrange(keys) for _ in range(_LOOKUPS)]
+    start = time.perf_counter()
+    for name in names:
+        checkpoint.row(checkpoint.entry(ROOT_INO, name) or 0)
+    return {"look-up": (time.perf_counter() - start) / _LOOKUPS / 2 * 1e6}
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "fill":
         print(json.dumps(fill(sys.argv[2], int(sys.argv[3]))))
+    elif sys.argv[1] == "look-up":
+        print(json.dumps(look_up(sys.argv[2], int(sys.argv[3]))))
     else:
         print(json.dumps(replay(sys.argv[2])))

@@ -156,6 +156,7 @@ class Sitting:
             return
         acts = (
             (("replay", "replay-record", "memory-library"), self._large.replay),
+            (("look-up",), self._large.look_up),
             (("mount", "memory-mount"), self._large.mount),
             (("idle",), lambda: self._idle(number)),
         )

@@ -43,6 +43,8 @@ TARGETS = (
     Target("get", "sqlite3", 0.5),
     Target("replay-record", None, 5.0),
     Target("memory-library", None, 400.0),
-    Target("memory-mount", None, 400.0),
+    Target("look-up", None, 20.0),
+    Target("mount", None, 0.5),
+    Target("memory-mount", None, 100.0),
     Target("idle", None, 0.1),
 )

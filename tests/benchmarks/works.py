@@ -115,8 +115,9 @@ _CATALOGUE = (
     Work("get", "get, in random order", "us", "library"),
     Work("replay", "replay 1,000,000 puts", "s", "alone"),
     Work("replay-record", "replay, a record", "us", "alone"),
+    Work("memory-library", "memory a key, all replayed", "B", "alone"),
+    Work("look-up", "look up one of 1,000,000 in a checkpoint", "us", "alone"),
     Work("mount", "mount 1,000,000 keys", "s", "alone"),
-    Work("memory-library", "memory a key, kvfs.open", "B", "alone"),
     Work("memory-mount", "memory a key, daemon", "B", "alone"),
     Work("idle", "processor time of an idle mount", "%", "alone"),
 )
