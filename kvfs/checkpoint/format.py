@@ -22,9 +22,9 @@ FOOTER = struct.Struct("<QIQIQII16s8sI")
 before the footer; id of the store; magic; crc of the footer up to here."""
 _INDEX = struct.Struct("<QIIH")
 """Offset, length and crc of a block; length of its first key, which follows."""
-_STATE = struct.Struct("<QIIQIqQQQQQI")
+_STATE = struct.Struct("<QIIQIqQQQII")
 """Sequence number; segment and offset of the end; how many nodes; crc of the bytes before the end;
-time of the latest record; next inode number; next implicit one; next piece; how many values;
+time of the latest record; next inode number; next piece; how many values;
 how many bytes before the end `crc` is of; how many keys stand aside. Those follow."""
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
@@ -120,11 +120,11 @@ def load_index(data: bytes) -> list[Block]:
 def dump_state(position: Position, state: TreeState) -> bytes:
     """Return the state part of a checkpoint."""
     sequence, segment, offset, trace, traced, time, nodes = position
-    next_ino, next_implicit, next_piece, values, shadowed = state
+    next_ino, next_piece, values, shadowed = state
     parts = [
         _STATE.pack(
             *(sequence, segment, offset, nodes, trace, time),
-            *(next_ino, next_implicit, next_piece, values, traced, len(shadowed)),
+            *(next_ino, next_piece, values, traced, len(shadowed)),
         )
     ]
     for key in sorted(shadowed):
@@ -135,7 +135,7 @@ def dump_state(position: Position, state: TreeState) -> bytes:
 def load_state(data: bytes) -> tuple[Position, TreeState]:
     """Return what `dump_state` was given. Raises `struct.error` for what is none."""
     sequence, segment, offset, nodes, trace, time, *rest = _STATE.unpack_from(data)
-    next_ino, next_implicit, next_piece, values, traced, aside = rest
+    next_ino, next_piece, values, traced, aside = rest
     keys = []
     place = _STATE.size
     for _ in range(aside):
@@ -144,7 +144,7 @@ def load_state(data: bytes) -> tuple[Position, TreeState]:
         keys.append(data[place : place + length])
         place += length
     position = Position(sequence, segment, offset, trace, traced, time, nodes)
-    return position, TreeState(next_ino, next_implicit, next_piece, values, frozenset(keys))
+    return position, TreeState(next_ino, next_piece, values, frozenset(keys))
 
 
 def dump_footer(parts: list[tuple[int, int]], body: int, store_id: bytes) -> bytes:

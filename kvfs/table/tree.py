@@ -35,13 +35,11 @@ if TYPE_CHECKING:
 class TreeState(NamedTuple):
     """What a tree has beside its nodes and names.
 
-    The next number of a node, of a directory that a replay makes on the way to
-    one, and of a directory for a long key; how many keys have a value; and the
-    keys that stand aside because a directory has their path.
+    The next number of a node, and of a directory for a long key; how many keys
+    have a value; and the keys that stand aside because a directory has their path.
     """
 
     next_ino: int
-    next_implicit: int
     next_piece: int
     values: int
     shadowed: frozenset[bytes]
@@ -66,7 +64,8 @@ class Tree:
         self.detached: list[Node] = []
         base, state = below or (None, _EMPTY)
         self.nodes = Inodes(base)
-        self.next_ino, self._next_implicit, self._next_piece, self.values, shadowed = state
+        self.next_ino, self._next_piece, self.values, shadowed = state
+        self._next_implicit = self.next_ino  # until `number` says
         self._shadowed = set(shadowed)
         if base is None:
             self._make_own(created)
@@ -85,10 +84,7 @@ class Tree:
 
     def state(self) -> TreeState:
         """Return what there is beside the nodes and names."""
-        return TreeState(
-            *(self.next_ino, self._next_implicit, self._next_piece, self.values),
-            frozenset(self._shadowed),
-        )
+        return TreeState(self.next_ino, self._next_piece, self.values, frozenset(self._shadowed))
 
     # -- looking -----------------------------------------------------------
 
@@ -385,4 +381,4 @@ class Tree:
         return directory
 
 
-_EMPTY = TreeState(FIRST_INO, FIRST_INO, FIRST_PIECE, 0, frozenset())
+_EMPTY = TreeState(FIRST_INO, FIRST_PIECE, 0, frozenset())
