@@ -38,12 +38,13 @@ _log = logging.getLogger(__name__)
 class MountOptions(NamedTuple):
     """How to mount.
 
-    `busy_poll` lets the daemon look for requests, or share a CPU, before it
+    `at` is a moment of the past, to be read only; `busy_poll` lets the daemon look for requests, or share a CPU, before it
     sleeps; `durability` is "fsync" or "always"; `checkpoint_every` is as for
     `open_store`; `options` go to FUSE as they are.
     """
 
     read_only: bool = False
+    at: str | None = None
     busy_poll: bool = True
     durability: str = "fsync"
     checkpoint_every: int | None = None
@@ -123,6 +124,7 @@ def run(
                 read_only=options.read_only,
                 mountpoint=where,
                 wait=_patience(store),
+                at=options.at,
                 checkpoint_every=options.checkpoint_every,
             )
         )

@@ -78,16 +78,19 @@ class Log:
         self._limit = config.max_segment_size
         self.max_record = config.max_segment_size - self.codec.header_size
 
-    def replay(self, start: LogEnd | None = None) -> Iterator[tuple[Record, Location]]:
+    def replay(
+        self, start: LogEnd | None = None, has: Callable[[int, int], bool] | None = None
+    ) -> Iterator[tuple[Record, Location]]:
         """Yield every record from `start` on with its place, in order, and make ready to append.
 
+        With `has`, for reading only, the log ends where that says: see `Replay`.
         A torn tail is left out and, where the log is writable, moved to
         quarantine. Raises `CorruptionError` at damage anywhere else; then, and
         where not all is taken, every file is closed.
         """
         self._directory = self._disk.open_directory(self._paths.segments)
         try:
-            replay = Replay(self._disk, self._paths, self._config, self._directory, start)
+            replay = Replay(self._disk, self._paths, self._config, self._directory, start, has=has)
             yield from replay.records()
             end = replay.end
             self.lost = replay.lost

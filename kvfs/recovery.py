@@ -26,8 +26,9 @@ from kvfs.records import Location, new_tuple
 from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from kvfs.codec.base import Scanned
     from kvfs.config import Config
     from kvfs.disk import Disk
     from kvfs.records import Record
@@ -82,19 +83,23 @@ class Replay:
         directory: int,
         start: LogEnd | None = None,
         until: tuple[int, int] | None = None,
+        has: Callable[[int, int], bool] | None = None,
     ) -> None:
         """Prepare to read; all that follows holds once `records` is exhausted.
 
         `directory` is that of the segments, open: the log that is read stays
         this one, also where another takes its place. What comes before `start`
         is not looked at; it was on stable storage when a checkpoint was made. What
-        comes behind `until`, a segment and an offset, is not looked at either.
+        comes behind `until`, a segment and an offset, is not looked at either. The
+        reading ends before the first batch that `has`, given the sequence number
+        and the time of its first record, says no to.
         `sizes` are the bytes of each segment that was read, `lost` is how many
         the log is shorter than a clean close left it. The last segment was on
         stable storage up to `synced` when its last record was written.
         """
         self._start = start or _BEGINNING
         self._until = until
+        self._has = has
         self._disk = disk
         self._paths = paths
         self._config = config
@@ -146,23 +151,24 @@ class Replay:
             if last and self._has_all(number, clean):
                 return
             data = self._read(number)
-            if last:
-                self._last = number
-                self.clean = clean == (number, len(data))
-                self._note_lost(clean)
+            self._last = number
+            self.clean = last and clean == (number, len(data))
+            self._note_lost(clean if last else None)
             try:
                 start = self._begin(number, data, sequence)
                 if not batch:
                     self.end = LogEnd(number, start, sequence)
-                hole = self._hole(data) if last and not self.clean else None
+                scanned = self._codec.scan(data, number, start)
+                if last and not self.clean:
+                    scanned = self._before_hole(data, scanned)
                 stable = self.synced
-                for record, offset, length, more, synced in self._codec.scan(data, number, start):
-                    if hole is not None and offset + length > hole:
-                        raise BadRecordError(offset, "there are zeros in the line")
+                for record, offset, length, more, synced in scanned:
                     sequence += 1
                     self.synced = synced or stable
                     batch.append((record, new_tuple(Location, (number, offset, length))))
                     if not more:
+                        if self._has and not self._has(sequence - len(batch), batch[0][0].time):
+                            return
                         self.end = LogEnd(number, offset + length, sequence)
                         yield from batch
                         batch.clear()
@@ -192,11 +198,15 @@ class Replay:
         self.synced = start
         return start or head
 
-    def _hole(self, data: bytes) -> int | None:
-        """Return where zeros are, as a power cut leaves them, in lines that no checksum guards."""
+    def _before_hole(self, data: bytes, scanned: Iterator[Scanned]) -> Iterator[Scanned]:
+        """Return `scanned`, up to where zeros are, as a power cut leaves them, in lines.
+
+        No checksum guards those. Raises `BadRecordError` there.
+        """
         if self._codec.atomic or b"\0" not in data:
-            return None
-        return find_hole(data, data.index(b"\0"), len(data))
+            return scanned
+        hole = find_hole(data, data.index(b"\0"), len(data))
+        return scanned if hole is None else _up_to(hole, scanned)
 
     def _note_lost(self, clean: tuple[int, int] | None) -> None:
         """Say so if the log has been cut since it was closed: it is read, but not silently."""
@@ -284,6 +294,13 @@ class Replay:
 
     def _path(self, number: int) -> str:
         return os.path.join(self._paths.segments, name_of(number))
+
+
+def _up_to(hole: int, scanned: Iterator[Scanned]) -> Iterator[Scanned]:
+    for one in scanned:
+        if one.offset + one.length > hole:
+            raise BadRecordError(one.offset, "there are zeros in the line")
+        yield one
 
 
 def keep(disk: Disk, quarantine: str, base: str, data: bytes) -> None:

@@ -145,9 +145,9 @@ def _open_root(mount: mounts.Mount) -> int | None:
     return None
 
 
-def reader(path: str) -> Store:
-    """Open the store at `path` for reading, beside whoever writes it."""
-    return open_store(path, read_only=True, create=False)
+def reader(path: str, at: str | None = None) -> Store:
+    """Open the store at `path` for reading, beside whoever writes it; as it was `at` a moment."""
+    return open_store(path, read_only=True, create=False, at=at)
 
 
 @contextmanager

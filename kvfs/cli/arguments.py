@@ -63,4 +63,9 @@ PATH = _PathType()
 """A path; an empty one is a mistake, mostly of an unset variable."""
 KEY = _BytesType()
 """A key or a value: the bytes as the shell gave them."""
+AT = click.option(
+    "--at",
+    metavar="WHEN",
+    help="As it was then: a sequence number, a time such as 2026-11-28T12:30, or '2h ago'.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

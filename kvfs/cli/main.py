@@ -13,7 +13,7 @@ import click
 
 from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
-from kvfs.cli.arguments import JSON, KEY, PATH, SIZE, ByteSize
+from kvfs.cli.arguments import AT, JSON, KEY, PATH, SIZE, ByteSize
 from kvfs.cli.output import printing
 from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.errors import in_words
@@ -53,6 +53,7 @@ def init_command(store: str, form: str, max_segment_size: int) -> None:
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
 @click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
 @click.option("--read-only", is_flag=True, help="Allow no changes.")
+@AT
 @click.option(
     "--busy-poll/--no-busy-poll",
     default=True,
@@ -78,6 +79,7 @@ def mount(
     foreground: bool,  # noqa: FBT001 - click's
     options: tuple[str, ...],
     read_only: bool,  # noqa: FBT001 - click's
+    at: str | None,
     busy_poll: bool,  # noqa: FBT001 - click's
     durability: str,
     checkpoint_every: int | None,
@@ -85,8 +87,9 @@ def mount(
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
 
+    read_only = read_only or at is not None
     chosen = _mount_options(options, read_only=read_only, durability=durability)
-    chosen = chosen._replace(busy_poll=busy_poll, checkpoint_every=checkpoint_every)
+    chosen = chosen._replace(busy_poll=busy_poll, at=at, checkpoint_every=checkpoint_every)
     if foreground:
         daemon.run(store, mountpoint, chosen)
     else:
@@ -119,9 +122,10 @@ def put(store: str, key: bytes, value: bytes | None) -> None:
 @cli.command()
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
-def get(store: str, key: bytes) -> None:
+@AT
+def get(store: str, key: bytes, at: str | None) -> None:
     """Write the value of KEY to standard output, byte for byte."""
-    with reader(store) as source:
+    with reader(store, at) as source:
         pieces = source.chunks(key)
         if pieces is None:
             _no_key(key)
@@ -144,22 +148,53 @@ def delete(store: str, key: bytes) -> None:
 @click.argument("store", type=PATH)
 @click.argument("prefix", type=KEY, default=b"")
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL, not with a newline.")
-def list_command(store: str, prefix: bytes, null: bool) -> None:  # noqa: FBT001 - click's
+@AT
+def list_command(store: str, prefix: bytes, null: bool, at: str | None) -> None:  # noqa: FBT001 - click's
     """List the keys that start with PREFIX, sorted."""
     end = b"\0" if null else b"\n"
-    with reader(store) as source:
+    with reader(store, at) as source:
         for key in source.keys(prefix):
             sys.stdout.buffer.write(key + end)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.argument("key", type=KEY, required=False)
+@JSON
+def log(store: str, key: bytes | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Show what was logged, oldest first: sequence number, time, owner, change.
+
+    With KEY, only what happened to it, also under the names that it had before.
+    """
+    from kvfs.cli.past import show_log
+
+    show_log(store, key, as_json=as_json)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.argument("old", metavar="WHEN")
+@click.argument("new", metavar="[WHEN]", required=False)
+@JSON
+def diff(store: str, old: str, new: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Show which keys came (+), went (-) or changed (~) from WHEN to WHEN, or to now.
+
+    WHEN is as for --at: a sequence number, a time, or how long ago.
+    """
+    from kvfs.cli.past import show_diff
+
+    show_diff(store, old, new, as_json=as_json)
 
 
 @cli.command("export")
 @click.argument("store", type=PATH)
 @click.argument("file", type=PATH)
-def export_command(store: str, file: str) -> None:
+@AT
+def export_command(store: str, file: str, at: str | None) -> None:
     """Write every key and value to the JSON Lines FILE; - is standard output."""
     from kvfs.cli.transfer import export_lines
 
-    with reader(store) as source:
+    with reader(store, at) as source:
         export_lines(source, file)
 
 

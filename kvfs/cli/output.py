@@ -22,3 +22,8 @@ def printing() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def quoted(key: bytes) -> str:
+    """Return `key` in quotes, with escapes for what is no text."""
+    return repr(key.decode(errors="backslashreplace"))

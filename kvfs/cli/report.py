@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
-from kvfs.cli.output import printing
+from kvfs.cli.output import printing, quoted
 from kvfs.cli.progress import progress
 from kvfs.errors import KvfsError
 from kvfs.store.listing import losses
@@ -152,11 +152,11 @@ def _print_repair(done: Repair) -> None:
     console.print(_table_of(done.lost))
     keys = Table("key", "now")
     for fate in done.fates[:_MOST]:
-        keys.add_row(_text(_quoted(fate.key)), _text(_fate(fate)))
+        keys.add_row(_text(quoted(fate.key)), _text(_fate(fate)))
     if done.fates:
         console.print(keys)
     for path in done.directories[:_MOST]:
-        console.print(_text(f"directory {_quoted(path)} was made anew, for its owner alone"))
+        console.print(_text(f"directory {quoted(path)} was made anew, for its owner alone"))
     most = max(len(done.lost), len(done.fates), len(done.directories))
     if most > _MOST:
         console.print(f"and more: up to {most - _MOST} of each kind, see the list")
@@ -173,9 +173,9 @@ def _table_of(lost: list[Lost]) -> Table:
     for entry in lost[:_MOST]:
         what = entry.record or "unknown"
         if entry.key is not None:
-            what = f"{what.lower()} {_quoted(entry.key)}"
+            what = f"{what.lower()} {quoted(entry.key)}"
         if entry.new is not None:
-            what += f" to {_quoted(entry.new)}"
+            what += f" to {quoted(entry.new)}"
         place = (entry.segment, str(entry.offset), str(entry.length))
         table.add_row(*place, _text(what), _text(entry.reason))
     return table
@@ -191,12 +191,8 @@ def _fate(fate: Fate) -> str:
     }[fate.state]
     when = datetime.fromtimestamp((fate.mtime or 0) / 1e9, UTC).isoformat(" ", "seconds")
     size = "" if fate.size is None else f"{fate.size} bytes "
-    moved = "" if fate.now == (fate.key,) else f", now {', '.join(map(_quoted, fate.now))}"
+    moved = "" if fate.now == (fate.key,) else f", now {', '.join(map(quoted, fate.now))}"
     return f"{what}: {size}of {when}{moved}"
-
-
-def _quoted(key: bytes) -> str:
-    return repr(key.decode(errors="backslashreplace"))
 
 
 def _text(shown: str) -> Text:

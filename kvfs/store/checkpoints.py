@@ -30,12 +30,13 @@ if TYPE_CHECKING:
 
     from kvfs.config import Config
     from kvfs.disk import Disk
+    from kvfs.store.moment import Moment
 
 DIRECTORY = "checkpoints"
 _LOCK = "lock"
 _SUFFIX = ".ckp"
 _KEPT = 2
-_FEW, _MANY = 4_096, 300_000
+_FEW, _MANY = 100_000, 300_000
 _BACKGROUND = 100_000
 _log = logging.getLogger(__name__)
 
@@ -104,15 +105,20 @@ class Checkpoints:
                 checkpoint.close()
                 yield name, "it does not fit the log"
 
-    def stand(self) -> Standing:
+    def stand(self, moment: Moment | None = None) -> Standing:
         """Return a table that stands on the newest checkpoint that is good and fits the log.
 
+        With `moment`, on the newest of those that hold nothing later.
         Others are told to the log of the daemon, and passed over.
         """
         owner = self._disk.stat(self._path)
         defaults = (owner.st_uid, owner.st_gid, self._config.created)
         for name, checkpoint in self.open_each():
             if isinstance(checkpoint, Checkpoint):
+                position = checkpoint.position
+                if moment and not moment.has(position.sequence - 1, position.time):
+                    checkpoint.close()
+                    continue
                 table = Table(*defaults, (checkpoint, checkpoint.state))
                 return Standing(table, checkpoint, checkpoint.position.time)
             _log.warning("checkpoint %s is not used: %s", name, checkpoint)

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
 from kvfs.codec.base import CHUNK
-from kvfs.errors import ClosedError, CorruptionError, KvfsError, NoSpaceError, ReadOnlyError
+from kvfs.errors import (
+    ClosedError,
+    ConfigError,
+    CorruptionError,
+    KvfsError,
+    NoSpaceError,
+    ReadOnlyError,
+)
 from kvfs.log import Log
 from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
 from kvfs.recovery import LogPaths
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
     from kvfs.disk import Disk
     from kvfs.records import Location
     from kvfs.recovery import LogEnd
+    from kvfs.store.moment import Moment
     from kvfs.table import Table
 
 _log = logging.getLogger(__name__)
@@ -59,13 +67,15 @@ class Core:
         *,
         writable: bool,
         checkpoint_every: int | None = None,
+        moment: Moment | None = None,
     ) -> None:
-        """Wrap the store at `path`; nothing is read or locked yet.
+        """Wrap the store at `path`, as it was at `moment`; nothing is read or locked yet.
 
         A checkpoint is due after `checkpoint_every` records, or when it is
         worth its cost.
         """
         self.checkpoint_every = checkpoint_every
+        self._moment = moment
         self.disk = disk
         self.path = path
         self.config = config
@@ -107,16 +117,20 @@ class Core:
             raise
 
     def _replay(self) -> None:
-        standing = self.checkpoints.stand()
+        moment = self._moment
+        standing = self.checkpoints.stand(moment)
         self.table, self._checkpoint = standing.table, standing.checkpoint
         self._last_time = standing.time
         apply = self.table.apply
-        for record, location in self.log.replay(standing.start):
+        for record, location in self.log.replay(standing.start, moment.has if moment else None):
             try:
                 apply(record, location)
             except KvfsError as error:
                 raise misplaced(location, error) from None
             self._last_time = max(self._last_time, record.time)
+        if moment and moment.sequence is not None and moment.sequence >= self.log.sequence:
+            message = f"there is no record {moment.sequence} yet: the log has {self.log.sequence}"
+            raise ConfigError(message)
         self.table.detached.clear()
         self.table.nodes.keeps_values = self.writable
         self._last_time = min(self._last_time, time.time_ns())

@@ -25,11 +25,13 @@ from kvfs.store.content import Content
 from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
 from kvfs.store.lock import Lock
+from kvfs.store.moment import Moment, moment_of
 from kvfs.table import File, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from kvfs.config import Config
 
@@ -339,6 +341,7 @@ def open_store(
     create: bool = True,
     mountpoint: str | None = None,
     wait: float = 0,
+    at: int | str | datetime | None = None,
     checkpoint_every: int | None = None,
     disk: Disk | None = None,
 ) -> Store:
@@ -348,13 +351,16 @@ def open_store(
     store; an existing one has its own. A store is locked by its one writer
     until it is closed; `read_only` needs no lock and sees what is logged at
     this moment. `wait` (seconds) is how long to wait for the lock, `mountpoint`
-    what to tell others about its holder.
+    what to tell others about its holder. With `at`, the store is open for reading
+    as it was at that moment of its past: see `moment_of`. A checkpoint is made
+    after `checkpoint_every` records, or, without, where it is worth its cost.
 
     Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
     `CorruptionError`.
     """
     disk = disk or Disk()
     location = _location(path)
+    read_only = read_only or at is not None
     try:
         blank = create and not read_only and is_blank(disk, location)
     except OSError as error:
@@ -371,9 +377,15 @@ def open_store(
                 disk=disk,
             )
     config = read_config(location, disk)
+    moment = None if at is None else _moment(at, config)
     try:
         core = Core(
-            disk, location, config, writable=not read_only, checkpoint_every=checkpoint_every
+            disk,
+            location,
+            config,
+            writable=not read_only,
+            checkpoint_every=checkpoint_every,
+            moment=moment,
         )
         core.open(mountpoint, wait)
     except CorruptionError as error:
@@ -382,6 +394,13 @@ def open_store(
     except OSError as error:
         raise _of_store(location, error) from error
     return Store(core)
+
+
+def _moment(when: int | str | datetime, config: Config) -> Moment:
+    moment = moment_of(when)
+    if moment.time is not None and not config.codec().keeps_time:
+        raise ConfigError("a text log has no times; say a sequence number instead")
+    return moment
 
 
 def read_config(path: str, disk: Disk) -> Config:

@@ -3,6 +3,8 @@
 import json
 import os
 
+import pytest
+
 EVERY = ("--checkpoint-every", "20")
 
 
@@ -96,3 +98,21 @@ def _makers(store):
         if b"kvfs.store.background" in words and os.fsencode(store) in words:
             found.append(pid)
     return found
+
+
+def test_the_past_is_mounted_beside_the_present(stores, tmp_path):
+    mounted = stores.make("binary", options=EVERY)
+    fill(mounted, "a", 30)
+    (mounted.path / "a0").unlink()
+    (mounted.path / "a1").write_text("new")
+    past = tmp_path / "past"
+    past.mkdir()
+    mounted.cli("mount", "--at", "29", mounted.store, past, ok=True)
+    try:
+        assert len(os.listdir(past)) == 30
+        assert (past / "a1").read_text() == "value a1"
+        with pytest.raises(OSError, match="Read-only"):
+            (past / "a1").write_text("x")
+        assert (mounted.path / "a1").read_text() == "new"
+    finally:
+        mounted.cli("unmount", past, ok=True)

@@ -1,0 +1,160 @@
+"""The past of a store: what was logged, and how two moments differ."""
+
+from __future__ import annotations
+
+import heapq
+import os
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvfs.disk import Disk
+from kvfs.errors import KvfsError
+from kvfs.records import Mkdir
+from kvfs.recovery import LogPaths, Replay
+from kvfs.segment import misplaced
+from kvfs.store.kv import read_config
+from kvfs.table import File, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from kvfs.records import Record
+    from kvfs.store.kv import Store
+
+ADDED, REMOVED, CHANGED = "added", "removed", "changed"
+
+
+class Change(NamedTuple):
+    """One record of the log.
+
+    Its sequence number, its time (ns since 1970), what it did (`put`, `rename`,
+    ...), to which key, and for a rename or a link the other one. `directory`
+    says that the key is the path of a directory. `offset` and `size` are of the
+    bytes that it brought, or the size that a truncate left. `uid` is who owned
+    the node then: what process it was, the log does not say.
+    """
+
+    sequence: int
+    time: int
+    what: str
+    key: bytes
+    new: bytes | None
+    directory: bool
+    offset: int | None
+    size: int | None
+    uid: int | None
+
+
+def changes(path: str, key: bytes | None = None, disk: Disk | None = None) -> Iterator[Change]:
+    """Yield what the log of the store at `path` has, oldest first, beside a mount or alone.
+
+    With `key`, only what happened to that key, and to what it names now, or
+    named last, under the names that this had before. Raises `NotAStoreError`,
+    `ConfigError` or `CorruptionError`.
+    """
+    found = _numbered(disk or Disk(), os.path.abspath(path))
+    if key is None:
+        return (change for change, _ in found)
+    return _of(key, list(found))
+
+
+def _of(key: bytes, found: list[tuple[Change, frozenset[int]]]) -> Iterator[Change]:
+    there = [numbers for change, numbers in found if key in (change.key, change.new)]
+    last = there[-1] if there else frozenset()
+    for change, numbers in found:
+        moved = change.directory and any(
+            key.startswith(path + b"/") for path in (change.key, change.new) if path
+        )
+        if key in (change.key, change.new) or moved or numbers & last:
+            yield change
+
+
+def _numbered(disk: Disk, path: str) -> Iterator[tuple[Change, frozenset[int]]]:
+    """Yield every record, and the numbers of the nodes that its keys named before and after it."""
+    config = read_config(path, disk)
+    owner = disk.stat(path)
+    table = Table(owner.st_uid, owner.st_gid, config.created)
+    paths = LogPaths.of(path)
+    directory = disk.open_directory(paths.segments)
+    try:
+        log = Replay(disk, paths, config, directory)
+        for sequence, (record, location) in enumerate(log.records()):
+            before = _named(table, record)
+            try:
+                table.apply(record, location)
+            except KvfsError as error:
+                raise misplaced(location, error) from None
+            numbers = before | _named(table, record)
+            owners = [node.uid for ino in numbers if (node := table.nodes.look(ino))]
+            owners += [node.uid for node in table.detached]
+            table.detached.clear()
+            yield _change(sequence, record, owners[0] if owners else None), numbers
+    finally:
+        disk.close(directory)
+
+
+def _named(table: Table, record: Any) -> frozenset[int]:
+    """Return the numbers of the nodes that `record` names."""
+    found = set()
+    directory = _of_directory(record)
+    for key in (record.key, getattr(record, "new", None)):
+        if key is not None:
+            below = table.find_directory(key) if directory else None
+            found.add(below.ino if below else table.number_of(key))
+    return frozenset(ino for ino in found if ino is not None)
+
+
+def _of_directory(record: Any) -> bool:
+    """Tell whether the key of `record` is the path of a directory."""
+    return isinstance(record, Mkdir) or getattr(record, "directory", False)
+
+
+def _change(sequence: int, record: Record, uid: int | None) -> Change:
+    data = getattr(record, "data", None)
+    return Change(
+        sequence=sequence,
+        time=record.time,
+        what=type(record).__name__.lower(),
+        key=record.key,
+        new=getattr(record, "new", None),
+        directory=_of_directory(record),
+        offset=getattr(record, "offset", None),
+        size=getattr(record, "size", None) if data is None else len(data),
+        uid=uid,
+    )
+
+
+def differences(old: Store, new: Store) -> Iterator[tuple[str, bytes]]:
+    """Yield how the keys of `new` differ from those of `old`, sorted: what happened, and the key.
+
+    `ADDED`, `REMOVED`, or `CHANGED` where the value is another one, or its
+    owner, its mode or an extended attribute is. Both are of one log.
+    """
+    merged = heapq.merge(
+        ((key, False) for key in old.keys()),  # noqa: SIM118 - sorted, and not one by one
+        ((key, True) for key in new.keys()),  # noqa: SIM118
+    )
+    for key, group in groupby(merged, itemgetter(0)):
+        sides = {is_new for _, is_new in group}
+        if sides == {True}:
+            yield ADDED, key
+        elif sides == {False}:
+            yield REMOVED, key
+        elif _shown(old, key) != _shown(new, key) and not _same(old, new, key):
+            yield CHANGED, key
+
+
+def _shown(store: Store, key: bytes) -> tuple[Any, ...]:
+    """Return what tells two values of `key` apart without reading them, mostly."""
+    table = store._core.table  # noqa: SLF001 - of the same layer
+    ino = table.number_of(key)
+    node = None if ino is None else table.nodes.look(ino)
+    if not isinstance(node, File):
+        return ()
+    return node.extents, node.length, node.mode, node.uid, node.gid, node.xattrs
+
+
+def _same(old: Store, new: Store, key: bytes) -> bool:
+    """Tell whether `key` has the same attributes and bytes, which may lie elsewhere in the log."""
+    return _shown(old, key)[1:] == _shown(new, key)[1:] and old.get(key) == new.get(key)

@@ -1,0 +1,74 @@
+"""Moments of the past of a store: after a record, or at a time."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from kvfs.errors import ConfigError
+
+_AGO = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) ago")
+_UNITS = {
+    unit: timedelta(**{kind: 1})
+    for kind, units in {
+        "seconds": ("s", "sec", "second", "seconds"),
+        "minutes": ("m", "min", "minute", "minutes"),
+        "hours": ("h", "hour", "hours"),
+        "days": ("d", "day", "days"),
+        "weeks": ("w", "week", "weeks"),
+    }.items()
+    for unit in units
+}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DIGITS = 18  # that a number of a record can have
+
+
+class Moment(NamedTuple):
+    """The state of a store up to a record, that included, or to a time; one of the two is None.
+
+    `sequence` is the sequence number of the record, `time` in nanoseconds since 1970.
+    A batch belongs to a moment whole, if its first record does.
+    """
+
+    sequence: int | None
+    time: int | None
+
+    def has(self, sequence: int, time: int) -> bool:
+        """Tell whether a record is part of it, if all before it are."""
+        if self.sequence is not None:
+            return sequence <= self.sequence
+        return self.time is None or time <= self.time
+
+
+def moment_of(when: int | str | datetime) -> Moment:
+    """Return the moment that `when` names.
+
+    A sequence number; a time in ISO 8601, which is local where it says nothing
+    else; or a time before now, such as `2h ago` or `3 days ago`. Raises
+    `ConfigError`.
+    """
+    if isinstance(when, datetime):
+        return Moment(None, _nanoseconds(when))
+    text = str(when).strip()
+    if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
+        return Moment(int(text), None)
+    ago = _AGO.fullmatch(text)
+    if ago and ago[2] in _UNITS:
+        try:
+            return Moment(None, _nanoseconds(datetime.now(UTC) - float(ago[1]) * _UNITS[ago[2]]))
+        except OverflowError:
+            return Moment(None, 0)
+    try:
+        return Moment(None, _nanoseconds(datetime.fromisoformat(text)))
+    except ValueError:
+        message = (
+            f"{text!r} is no moment; say a sequence number, a time such as 2026-11-28T12:30,"
+            " or how long ago, such as '2h ago'"
+        )
+        raise ConfigError(message) from None
+
+
+def _nanoseconds(when: datetime) -> int:
+    since = when.astimezone(UTC) - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000_000 + since.microseconds * 1000
