@@ -211,6 +211,32 @@ def import_command(store: str, file: str) -> None:
 
 @cli.command()
 @click.argument("store", type=PATH)
+@click.argument("directory", type=PATH)
+@JSON
+def backup(store: str, directory: str, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Copy STORE to DIRECTORY, beside a mount or alone; again, only what is new is copied.
+
+    The copy is a store itself: mount it with --read-only, so that the next
+    backup can go on.
+    """
+    from kvfs.cli.report import show_backup
+
+    show_backup(store, directory, as_json=as_json)
+
+
+@cli.command()
+@click.argument("directory", metavar="DIRECTORY", type=PATH)
+@JSON
+def verify(directory: str, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Check a backup, as check does a store; exit with 1 if anything is damaged."""
+    from kvfs.cli.report import show_check
+
+    if not show_check(directory, as_json=as_json):
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
 @JSON
 def check(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Read and verify everything; exit with 1 if anything is damaged."""

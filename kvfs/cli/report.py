@@ -1,4 +1,4 @@
-"""What `kvfs check`, `kvfs repair` and `kvfs stat` print, for people and in JSON."""
+"""What `kvfs check`, `repair`, `backup` and `stat` print, for people and in JSON."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from kvfs.cli.arguments import ByteSize
 from kvfs.cli.output import printing, quoted
 from kvfs.cli.progress import progress
 from kvfs.errors import KvfsError
+from kvfs.store.backup import backup
 from kvfs.store.listing import losses
 from kvfs.store.repair import repair
 from kvfs.store.stat import stat
@@ -81,6 +82,17 @@ def _show_done(done: Repair, *, as_json: bool) -> None:
         print_json({**shown, **lists})
     else:
         _print_repair(done)
+
+
+def show_backup(store: str, directory: str, *, as_json: bool) -> None:
+    """Bring the backup of the store in `directory` up to date, and print what was copied."""
+    with _percent("copying") as step:
+        done = backup(store, directory, step)
+    if as_json:
+        print_json(done._asdict())
+        return
+    copied = f"copied {done.segments} segments, {ByteSize(done.bytes)}"
+    sys.stdout.write(f"{directory} has {done.records} records; {copied}\n")
 
 
 def show_stat(store: str, *, as_json: bool) -> None:
