@@ -66,6 +66,6 @@ KEY = _BytesType()
 AT = click.option(
     "--at",
     metavar="WHEN",
-    help="As it was then: a sequence number, a time such as 2026-11-28T12:30, or '2h ago'.",
+    help="As it was then: a sequence number, a time such as 2026-11-28T12:30, '2h ago', or a snapshot.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -179,11 +179,46 @@ def log(store: str, key: bytes | None, as_json: bool) -> None:  # noqa: FBT001 -
 def diff(store: str, old: str, new: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's
     """Show which keys came (+), went (-) or changed (~) from WHEN to WHEN, or to now.
 
-    WHEN is as for --at: a sequence number, a time, or how long ago.
+    WHEN is as for --at: a sequence number, a time, how long ago, or a snapshot.
     """
     from kvfs.cli.past import show_diff
 
     show_diff(store, old, new, as_json=as_json)
+
+
+@cli.group()
+def snapshot() -> None:
+    """Give moments of a store names, for --at and diff."""
+
+
+@snapshot.command("create")
+@click.argument("store", type=PATH)
+@click.argument("name")
+def create_snapshot(store: str, name: str) -> None:
+    """Let NAME stand for STORE as it is now, beside a mount or alone."""
+    from kvfs.store import snapshots
+
+    snapshots.create(store, name)
+
+
+@snapshot.command("list")
+@click.argument("store", type=PATH)
+@JSON
+def list_snapshots(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """List the snapshots of STORE, the oldest first, with how many records come before each."""
+    from kvfs.cli.past import show_snapshots
+
+    show_snapshots(store, as_json=as_json)
+
+
+@snapshot.command("delete")
+@click.argument("store", type=PATH)
+@click.argument("name")
+def delete_snapshot(store: str, name: str) -> None:
+    """Forget the snapshot NAME; nothing else changes."""
+    from kvfs.store import snapshots
+
+    snapshots.delete(store, name)
 
 
 @cli.command("export")

@@ -1,4 +1,4 @@
-"""What `kvfs log` and `kvfs diff` print, for people and in JSON Lines."""
+"""What `kvfs log`, `diff` and `snapshot list` print, for people and in JSON Lines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from kvfs.cli.access import reader
 from kvfs.cli.output import quoted
 from kvfs.store.history import ADDED, CHANGED, REMOVED, changes, differences
 from kvfs.store.listing import field
+from kvfs.store.snapshots import list_all
 
 if TYPE_CHECKING:
     from kvfs.store.history import Change
@@ -37,6 +38,21 @@ def show_diff(store: str, old: str, new: str | None, *, as_json: bool) -> None:
             sys.stdout.buffer.write(line + b"\n")
 
 
+def show_snapshots(store: str, *, as_json: bool) -> None:
+    """Print the snapshots of the store, a line each."""
+    for found in list_all(store):
+        if as_json:
+            line = json.dumps(found._asdict())
+        else:
+            line = f"{found.records:>8}  {_when(found.time)}  {found.name}"
+        sys.stdout.write(line + "\n")
+
+
+def _when(time: int) -> str:
+    """Return a time (ns since 1970) in the local time zone."""
+    return datetime.fromtimestamp(time / 1e9, UTC).astimezone().isoformat(" ", "milliseconds")
+
+
 def _fields(change: Change) -> dict[str, object]:
     fields: dict[str, object] = {
         "sequence": change.sequence,
@@ -54,9 +70,8 @@ def _fields(change: Change) -> dict[str, object]:
 
 
 def _line(change: Change) -> str:
-    time = datetime.fromtimestamp(change.time / 1e9, UTC).astimezone()
-    shown = time.isoformat(" ", "milliseconds")
-    words = [f"{change.sequence:>8}", shown, f"{change.uid if change.uid is not None else '-':>6}"]
+    words = [f"{change.sequence:>8}", _when(change.time)]
+    words += [f"{change.uid if change.uid is not None else '-':>6}"]
     words += [change.what, quoted(change.key)]
     if change.new is not None:
         words.append(f"to {quoted(change.new)}")

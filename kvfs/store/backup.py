@@ -20,7 +20,7 @@ from kvfs.disk import Disk
 from kvfs.errors import KvfsError, StoreExistsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
-from kvfs.store import exchange
+from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
 from kvfs.store.core import initialise, is_blank, make_directory
 from kvfs.store.kv import read_config
@@ -123,6 +123,7 @@ class _Copy:
                 self._copy(number, size)
                 done += size
             self._copy_checkpoint(end)
+            self._copy_snapshots(end)
             if end.segment:
                 self._disk.write_file(self._target.clean, LogEnd.dump(*end))
             self._progress(total, total)
@@ -224,3 +225,17 @@ class _Copy:
                 return
             finally:
                 checkpoint.close()
+
+    def _copy_snapshots(self, end: LogEnd) -> None:
+        """Let the target have the snapshots that the store has, as far as it has their records."""
+        wanted = {
+            snapshot.name: snapshot
+            for snapshot in snapshots.list_all(self._path, self._disk)
+            if snapshot.records <= end.sequence
+        }
+        there = {snapshot.name: snapshot for snapshot in snapshots.list_all(self._to, self._disk)}
+        for name in there.keys() - wanted.keys():
+            snapshots.delete(self._to, name, self._disk)
+        for name, snapshot in wanted.items():
+            if there.get(name) != snapshot:
+                snapshots.keep(self._disk, self._to, snapshot)

@@ -377,7 +377,7 @@ def open_store(
                 disk=disk,
             )
     config = read_config(location, disk)
-    moment = None if at is None else _moment(at, config)
+    moment = None if at is None else _moment(at, config, disk, location)
     try:
         core = Core(
             disk,
@@ -396,8 +396,8 @@ def open_store(
     return Store(core)
 
 
-def _moment(when: int | str | datetime, config: Config) -> Moment:
-    moment = moment_of(when)
+def _moment(when: int | str | datetime, config: Config, disk: Disk, path: str) -> Moment:
+    moment = moment_of(when, disk, path)
     if moment.time is not None and not config.codec().keeps_time:
         raise ConfigError("a text log has no times; say a sequence number instead")
     return moment

@@ -1,12 +1,18 @@
-"""Moments of the past of a store: after a record, or at a time."""
+"""Moments of the past of a store: after a record, at a time, or as a snapshot has them."""
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from kvfs.errors import ConfigError
+from kvfs.errors import ConfigError, CorruptionError
+
+if TYPE_CHECKING:
+    from kvfs.disk import Disk
+
+SNAPSHOTS = "snapshots"
 
 _AGO = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) ago")
 _UNITS = {
@@ -41,16 +47,53 @@ class Moment(NamedTuple):
         return self.time is None or time <= self.time
 
 
-def moment_of(when: int | str | datetime) -> Moment:
-    """Return the moment that `when` names.
+def moment_of(when: int | str | datetime, disk: Disk, path: str) -> Moment:
+    """Return the moment that `when` names in the store at `path`.
 
     A sequence number; a time in ISO 8601, which is local where it says nothing
-    else; or a time before now, such as `2h ago` or `3 days ago`. Raises
-    `ConfigError`.
+    else; a time before now, such as `2h ago` or `3 days ago`; or a snapshot.
+    Raises `ConfigError`.
     """
     if isinstance(when, datetime):
         return Moment(None, _nanoseconds(when))
     text = str(when).strip()
+    moment = _told(text)
+    if moment is None and "/" not in text and text not in {"", ".", ".."}:
+        try:
+            records, _ = read_snapshot(disk, path, text)
+        except (FileNotFoundError, ValueError):
+            pass  # nor is it the name of a file
+        else:
+            return Moment(records - 1, None)
+    if moment is None:
+        message = (
+            f"{text!r} is no moment; say a sequence number, a time such as 2026-11-28T12:30,"
+            " how long ago, such as '2h ago', or a snapshot"
+        )
+        raise ConfigError(message)
+    return moment
+
+
+def is_moment(text: str) -> bool:
+    """Tell whether `text` is a moment without any snapshot."""
+    return _told(text) is not None
+
+
+def read_snapshot(disk: Disk, path: str, name: str) -> tuple[int, int]:
+    """Return how many records come before the snapshot `name`, and when it was taken.
+
+    Raises `FileNotFoundError` if there is none, `CorruptionError` for what is none.
+    """
+    file = os.path.join(path, SNAPSHOTS, name)
+    words = disk.read_file(file).split()
+    if len(words) != 2 or not all(word.isdigit() and len(word) <= _DIGITS + 1 for word in words):  # noqa: PLR2004 - records and time
+        message = f"{file} is damaged: it holds no snapshot"
+        raise CorruptionError(message)
+    return int(words[0]), int(words[1])
+
+
+def _told(text: str) -> Moment | None:
+    """Return the moment that a number or a time says, if `text` is one."""
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return Moment(int(text), None)
     ago = _AGO.fullmatch(text)
@@ -61,12 +104,8 @@ def moment_of(when: int | str | datetime) -> Moment:
             return Moment(None, 0)
     try:
         return Moment(None, _nanoseconds(datetime.fromisoformat(text)))
-    except ValueError:
-        message = (
-            f"{text!r} is no moment; say a sequence number, a time such as 2026-11-28T12:30,"
-            " or how long ago, such as '2h ago'"
-        )
-        raise ConfigError(message) from None
+    except (ValueError, OverflowError):
+        return None
 
 
 def _nanoseconds(when: datetime) -> int:

@@ -30,6 +30,7 @@ from kvfs.store.core import check_directories
 from kvfs.store.kv import read_config
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
+from kvfs.store.moment import SNAPSHOTS
 from kvfs.store.salvage import Salvage
 from kvfs.store.verify import examine, replay
 from kvfs.table import Table
@@ -122,7 +123,10 @@ def _repair(disk: Disk, path: str, config: Config, survey: Survey, done: Repair)
             exchange.abandon(disk, path)
         raise
     checkpoints = Checkpoints(disk, path, config)
-    checkpoints.forget(checkpoints.names())  # they know the old log
+    checkpoints.forget(checkpoints.names())  # they know the old log, and so do
+    snapshots = os.path.join(path, SNAPSHOTS)
+    with suppress(FileNotFoundError):
+        disk.rename(snapshots, os.path.join(path, "quarantine", f"{SNAPSHOTS}.{number}"))
     listed = json.dumps(losses(done.lost, done.fates, done.directories), indent=1)
     kept = exchange.take_place(disk, path, number, listed.encode() + b"\n")
     return done._replace(kept=kept)

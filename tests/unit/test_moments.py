@@ -136,21 +136,23 @@ def test_a_text_store_knows_records_and_no_times(tmp_path):
 )
 def test_how_long_ago(when, before):
     expected = datetime.now(UTC).timestamp() - before
-    assert abs(moment_of(when).time / SECOND - expected) < 10
+    assert abs(moment_of(when, Disk(), "").time / SECOND - expected) < 10
 
 
 @pytest.mark.parametrize("when", ["", "yesterday", "-1", "1e3", "5 moons ago", "2026-13-01", "²"])
 def test_what_is_no_moment(path, when):
     with pytest.raises(ConfigError, match="is no moment"):
-        moment_of(when)
+        moment_of(when, Disk(), path)
     result = CliRunner().invoke(cli, ["get", path, "a", "--at", when])
     assert result.exit_code != 0
 
 
 def test_a_time_is_local_where_it_says_nothing_else():
     naive = datetime(2026, 1, 2, 3, 4, 5)
-    assert moment_of("2026-01-02T03:04:05") == moment_of(naive.astimezone(UTC))
-    assert moment_of("1970-01-01T00:00:01Z") == Moment(None, SECOND)
+    assert moment_of("2026-01-02T03:04:05", Disk(), "") == moment_of(
+        naive.astimezone(UTC), Disk(), ""
+    )
+    assert moment_of("1970-01-01T00:00:01Z", Disk(), "") == Moment(None, SECOND)
 
 
 def test_the_command_line_looks_back(path, tmp_path):

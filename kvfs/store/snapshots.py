@@ -1,0 +1,108 @@
+"""Snapshots: names for moments of a store.
+
+Each is a small file in `snapshots/`, with how many records come before it and
+when it was taken. Whoever has the store may take one, beside its writer too.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from kvfs.disk import Disk
+from kvfs.errors import ConfigError, KvfsError
+from kvfs.recovery import LogPaths
+from kvfs.segment import name_of, numbers_of
+from kvfs.store.core import make_directory
+from kvfs.store.kv import open_store, read_config
+from kvfs.store.moment import SNAPSHOTS, is_moment, read_snapshot
+
+if TYPE_CHECKING:
+    from kvfs.store.kv import Store
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}")
+
+
+class Snapshot(NamedTuple):
+    """A name, how many records come before it, and when it was taken (ns since 1970)."""
+
+    name: str
+    records: int
+    time: int
+
+
+def create(path: str, name: str, disk: Disk | None = None) -> Snapshot:
+    """Let `name` stand for the store at `path` as it is now, on stable storage on return.
+
+    Raises `ConfigError` for a name that cannot be, `KvfsError` EEXIST if there is
+    one of that name, or what opening the store says.
+    """
+    disk = disk or Disk()
+    if not _NAME.fullmatch(name) or name.endswith(".tmp") or is_moment(name):
+        message = (
+            f"{name!r} can name no snapshot: up to 200 letters, digits and any of _ . : + -,"
+            " and neither a number nor a time"
+        )
+        raise ConfigError(message)
+    with open_store(path, read_only=True, create=False, disk=disk) as store:
+        directory = os.path.join(store.path, SNAPSHOTS)
+        made = Snapshot(name, store.position, time.time_ns())
+        make_directory(disk, directory)
+        if name in disk.list(directory):
+            message = (
+                f"there is a snapshot {name!r} already; delete it first, or choose another name"
+            )
+            raise KvfsError(message, errno.EEXIST)
+        _sync(disk, store)
+        content = b"%d %d\n" % (made.records, made.time)
+        disk.write_file(os.path.join(directory, name), content)
+    return made
+
+
+def list_all(path: str, disk: Disk | None = None) -> list[Snapshot]:
+    """Return the snapshots of the store at `path`, the oldest first. Raises as `read_config` does."""
+    disk = disk or Disk()
+    path = os.path.abspath(path)
+    read_config(path, disk)
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        names = [name for name in disk.list(os.path.join(path, SNAPSHOTS)) if _NAME.fullmatch(name)]
+    found = []
+    for name in names:
+        with suppress(FileNotFoundError):
+            if not name.endswith(".tmp"):
+                found.append(Snapshot(name, *read_snapshot(disk, path, name)))
+    return sorted(found, key=lambda snapshot: (snapshot.records, snapshot.time, snapshot.name))
+
+
+def delete(path: str, name: str, disk: Disk | None = None) -> None:
+    """Forget the snapshot `name`. Raises `KvfsError` ENOENT if there is none."""
+    disk = disk or Disk()
+    path = os.path.abspath(path)
+    read_config(path, disk)
+    directory = os.path.join(path, SNAPSHOTS)
+    try:
+        if not _NAME.fullmatch(name):
+            raise FileNotFoundError
+        disk.unlink(os.path.join(directory, name))
+    except FileNotFoundError:
+        message = f"there is no snapshot {name!r}"
+        raise KvfsError(message, errno.ENOENT) from None
+    disk.sync_directory(directory)
+
+
+def _sync(disk: Disk, store: Store) -> None:
+    """Bring the log as it is to stable storage: its last segment, the others are."""
+    segments = LogPaths.of(store.path).segments
+    last = max(numbers_of(disk.list(segments)), default=0)
+    if last:
+        fd = disk.open(os.path.join(segments, name_of(last)), os.O_RDONLY)
+        try:
+            disk.sync(fd)
+        finally:
+            disk.close(fd)
+        disk.sync_directory(segments)
