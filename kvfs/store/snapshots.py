@@ -51,16 +51,21 @@ def create(path: str, name: str, disk: Disk | None = None) -> Snapshot:
     with open_store(path, read_only=True, create=False, disk=disk) as store:
         directory = os.path.join(store.path, SNAPSHOTS)
         made = Snapshot(name, store.position, time.time_ns())
-        make_directory(disk, directory)
-        if name in disk.list(directory):
-            message = (
-                f"there is a snapshot {name!r} already; delete it first, or choose another name"
-            )
-            raise KvfsError(message, errno.EEXIST)
+        with suppress(FileNotFoundError):
+            if name in disk.list(directory):
+                message = f"there is a snapshot {name!r} already; delete it or choose another name"
+                raise KvfsError(message, errno.EEXIST)
         _sync(disk, store)
-        content = b"%d %d\n" % (made.records, made.time)
-        disk.write_file(os.path.join(directory, name), content)
+        keep(disk, store.path, made)
     return made
+
+
+def keep(disk: Disk, path: str, snapshot: Snapshot) -> None:
+    """Write `snapshot` into the store at `path`."""
+    directory = os.path.join(path, SNAPSHOTS)
+    make_directory(disk, directory)
+    content = b"%d %d\n" % (snapshot.records, snapshot.time)
+    disk.write_file(os.path.join(directory, snapshot.name), content)
 
 
 def list_all(path: str, disk: Disk | None = None) -> list[Snapshot]:

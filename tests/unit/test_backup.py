@@ -11,6 +11,7 @@ import kvfs
 from kvfs.cli.main import cli
 from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError, StoreExistsError, StoreLockedError
+from kvfs.store import snapshots
 from kvfs.store.backup import backup
 from kvfs.store.kv import open_store
 from kvfs.store.verify import check
@@ -219,6 +220,21 @@ def test_checkpoints_come_with_it(tmp_path, target):
         with kvfs.open(target, read_only=True) as store:
             assert store.checkpointed == store.position
         assert values(target) == values(path)
+
+
+def test_snapshots_come_and_go_with_it(path, target):
+    fill(path, 0)
+    snapshots.create(path, "one")
+    snapshots.create(path, "two")
+    backup(path, target)
+    assert snapshots.list_all(target) == snapshots.list_all(path) != []
+    snapshots.delete(path, "one")
+    fill(path, 30)
+    snapshots.create(path, "three")
+    backup(path, target)
+    assert snapshots.list_all(target) == snapshots.list_all(path)
+    with kvfs.open(target, at="two") as past:
+        assert len(past) == 30
 
 
 def test_the_command_line(path, target):
