@@ -20,13 +20,14 @@ from kvfs.errors import KvfsError, not_a_value
 from kvfs.log import check_length
 from kvfs.records import Put
 from kvfs.store import holder_of, open_store
-from kvfs.store.kv import read_config
+from kvfs.store.opening import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.config import Config
     from kvfs.store import Store
+    from kvfs.store.kv import Look
 
 _NOT_HERE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EPERM, errno.ENXIO)
 _WAIT = 10.0  # seconds for another short command to finish
@@ -37,6 +38,9 @@ class Writer(Protocol):
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of `key`."""
+
+    def bring_back(self, key: bytes, value: bytes, look: Look) -> None:
+        """Set the value of `key` and what its file has beside that."""
 
     def delete(self, key: bytes) -> bool:
         """Remove `key` and tell whether it was there."""
@@ -52,6 +56,13 @@ class MountedStore:
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set the value of `key` at its path, or aside where a directory or file is in the way."""
+        self._put(key, value, None)
+
+    def bring_back(self, key: bytes, value: bytes, look: Look) -> None:
+        """Do the same, once the file looks like `look`."""
+        self._put(key, value, look)
+
+    def _put(self, key: bytes, value: bytes, look: Look | None) -> None:
         keys.check(key)
         codec = self._config.codec()
         if not codec.atomic:
@@ -60,13 +71,13 @@ class MountedStore:
         names = keys.split(key)
         if names is not None:
             try:
-                self._write(names, value)
+                self._write(names, value, look)
             except OSError as error:
                 if isinstance(error, KvfsError) or error.errno not in _NOT_HERE:
                     raise
             else:
                 return
-        self._write(keys.aside(key), value)
+        self._write(keys.aside(key), value, look)
 
     def delete(self, key: bytes) -> bool:
         """Remove the file of `key`."""
@@ -75,15 +86,18 @@ class MountedStore:
             return True
         return self._unlink(keys.aside(key))
 
-    def _write(self, names: list[bytes], value: bytes) -> None:
+    def _write(self, names: list[bytes], value: bytes, look: Look | None) -> None:
         with self._parent(names, create=True) as directory:
             if _kind(names[-1], directory) not in (None, stat.S_IFREG, stat.S_IFDIR):
                 raise not_a_value(b"/".join(names))
             flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
-            fd = os.open(names[-1], flags, 0o644, dir_fd=directory)
+            mode = 0o644 if look is None else 0o600
+            fd = os.open(names[-1], flags, mode, dir_fd=directory)
             try:
                 # Two who put one key at once must not mix their values.
                 fcntl.flock(fd, fcntl.LOCK_EX)
+                if look is not None:
+                    _dress(fd, look)
                 os.ftruncate(fd, 0)
                 view = memoryview(value)
                 while view:
@@ -123,6 +137,19 @@ class MountedStore:
             yield directory
         finally:
             os.close(directory)
+
+
+def _dress(fd: int, look: Look) -> None:
+    """Give the open file an owner, a mode and extended attributes."""
+    there = os.fstat(fd)
+    if (there.st_uid, there.st_gid) != (look.uid, look.gid):
+        os.fchown(fd, look.uid, look.gid)
+    os.fchmod(fd, look.mode)
+    for known in os.listxattr(fd):
+        if os.fsencode(known) not in look.xattrs:
+            os.removexattr(fd, known)
+    for name, content in look.xattrs.items():
+        os.setxattr(fd, name, content)
 
 
 def _kind(name: bytes, directory: int) -> int | None:

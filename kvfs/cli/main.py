@@ -186,6 +186,32 @@ def diff(store: str, old: str, new: str | None, as_json: bool) -> None:  # noqa:
     show_diff(store, old, new, as_json=as_json)
 
 
+@cli.command()
+@click.argument("store", type=PATH)
+@click.argument("keys", metavar="KEY...", type=KEY, nargs=-1, required=True)
+@click.option("--at", metavar="WHEN", required=True, help="The moment to bring back, as for get.")
+def restore(store: str, keys: tuple[bytes, ...], at: str) -> None:
+    """Let each KEY have the value, the owner and the mode again that it had at WHEN."""
+    from kvfs.cli.restore import restore as bring_back
+
+    bring_back(store, keys, at)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.option("--to", metavar="WHEN", required=True, help="The moment to go back to, as for get.")
+def undo(store: str, to: str) -> None:
+    """Let all keys be as they were at WHEN: what came since goes, what changed or went is back.
+
+    It is written like anything else, so it can be undone itself. Links, special
+    files and empty directories stay as they are.
+    """
+    from kvfs.cli.restore import undo as go_back
+
+    back, removed = go_back(store, to)
+    sys.stdout.write(f"brought back {back} keys, removed {removed}\n")
+
+
 @cli.group()
 def snapshot() -> None:
     """Give moments of a store names, for --at and diff."""

@@ -5,7 +5,8 @@ stands on; both work on one `Core`. Everything here is synchronous.
 """
 
 from kvfs.store.files import Files
-from kvfs.store.kv import Store, init, open_store
+from kvfs.store.kv import Store
 from kvfs.store.lock import Holder, holder_of
+from kvfs.store.opening import init, open_store
 
 __all__ = ["Files", "Holder", "Store", "holder_of", "init", "open_store"]

@@ -84,7 +84,7 @@ class Background:
 
 def main(path: str, segment: str, offset: str) -> None:
     """Make a checkpoint of the store at `path` up to `offset` in `segment`."""
-    from kvfs.store.kv import read_config
+    from kvfs.store.opening import read_config
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.nice(_NICE)

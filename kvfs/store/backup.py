@@ -23,8 +23,8 @@ from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
 from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
 from kvfs.store.core import initialise, is_blank, make_directory
-from kvfs.store.kv import read_config
 from kvfs.store.lock import Lock
+from kvfs.store.opening import read_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,7 +13,7 @@ from kvfs.errors import KvfsError
 from kvfs.records import Mkdir
 from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import misplaced
-from kvfs.store.kv import read_config
+from kvfs.store.opening import read_config
 from kvfs.table import File, Table
 
 if TYPE_CHECKING:

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import os
-import time
-from contextlib import suppress
-from typing import TYPE_CHECKING, Self
+import stat
+from typing import TYPE_CHECKING, NamedTuple, Self
 
-from kvfs import config as store_config
 from kvfs import keys
-from kvfs.disk import Disk
 from kvfs.errors import (
-    ConfigError,
-    CorruptionError,
-    KvfsError,
-    NotAStoreError,
-    StoreExistsError,
-    in_words,
     not_a_value,
 )
-from kvfs.records import Delete, Rename
+from kvfs.records import Attrs, Delete, Put, Rename
 from kvfs.store.background import Background
 from kvfs.store.content import Content
-from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.files import Files
-from kvfs.store.lock import Lock
-from kvfs.store.moment import Moment, moment_of
 from kvfs.table import File, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from datetime import datetime
 
     from kvfs.config import Config
-
-
-_WAIT = 10.0  # seconds for another process to make the same store
+    from kvfs.store.core import Core
 
 
 def _bytes(text: bytes | str) -> bytes:
@@ -49,6 +33,15 @@ def _bytes(text: bytes | str) -> bytes:
         return bytes(text)
     message = f"a key or a value is bytes or str, not {type(text).__name__}"
     raise TypeError(message)
+
+
+class Look(NamedTuple):
+    """What a file has beside its value: permission bits, owner, extended attributes."""
+
+    mode: int
+    uid: int
+    gid: int
+    xattrs: dict[bytes, bytes]
 
 
 class Store:
@@ -154,6 +147,42 @@ class Store:
             self.files.remove(node, Delete(key, time=self._core.now()))
             self.files.settle()
             return True
+
+    def look_of(self, key: bytes | str) -> Look | None:
+        """Return what the file at `key` has beside its value, or None if `key` has no value."""
+        with self._core.lock:
+            self._core.check()
+            ino = self._core.table.number_of(_bytes(key))
+            node = None if ino is None else self._core.table.nodes.look(ino)
+            if not isinstance(node, File):
+                return None
+            return Look(stat.S_IMODE(node.mode), node.uid, node.gid, dict(node.xattrs or {}))
+
+    def bring_back(self, key: bytes | str, value: bytes, look: Look) -> None:
+        """Set the value of `key` and what its file has beside that, the latter first.
+
+        So the value is never more public than `look` has it. Raises as `put` does.
+        """
+        key = keys.check(_bytes(key))
+        core, files = self._core, self.files
+        with core.lock:
+            core.check(write=True)
+            if core.table.find(key) is None:
+                attrs = Attrs(mode=look.mode, uid=look.uid, gid=look.gid)
+                core.create(Put(key, b"", attrs, core.now()))
+            node = core.table.find(key)
+            if not isinstance(node, File):
+                raise not_a_value(key)
+            if (node.uid, node.gid) != (look.uid, look.gid):
+                files.setattr(node, Attrs(uid=look.uid, gid=look.gid))
+            if stat.S_IMODE(node.mode) != look.mode:
+                files.setattr(node, Attrs(mode=look.mode))
+            for name in sorted((node.xattrs or {}).keys() - look.xattrs.keys()):
+                files.removexattr(node, name)
+            for name, content in look.xattrs.items():
+                files.setxattr(node, name, content)
+            self._replace(key, node, value)
+            files.settle()
 
     def rename(self, old: bytes | str, new: bytes | str) -> bool:
         """Move the value of `old` to the key `new`, in one record; False if there is none.
@@ -299,161 +328,3 @@ class Store:
     def __exit__(self, *_: object) -> None:
         """Close the store."""
         self.close()
-
-
-def init(
-    path: str | os.PathLike[str],
-    *,
-    format: str = "binary",  # noqa: A002 - the word users know it by
-    max_segment_size: int = store_config.DEFAULT_SEGMENT_SIZE,
-    disk: Disk | None = None,
-) -> Config:
-    """Make a store in a new or empty directory, which is for its owner alone from now on.
-
-    Raises `StoreExistsError` if there is something already, `ConfigError` for
-    a format or a size that cannot be.
-    """
-    disk = disk or Disk()
-    location = _location(path)
-    config = store_config.make(format, max_segment_size, time.time_ns())
-    try:
-        _refuse_occupied(disk, location)
-        make_directory(disk, location, inside=False)
-        lock = Lock(disk, location)
-        lock.take(None, _WAIT)
-        try:
-            # Again, now that nobody else can make one.
-            _refuse_occupied(disk, location)
-            initialise(disk, location, config)
-        finally:
-            lock.release()
-    except OSError as error:
-        raise _of_store(location, error) from error
-    return config
-
-
-def open_store(
-    path: str | os.PathLike[str],
-    *,
-    format: str | None = None,  # noqa: A002 - the word users know it by
-    max_segment_size: int | None = None,
-    read_only: bool = False,
-    create: bool = True,
-    mountpoint: str | None = None,
-    wait: float = 0,
-    at: int | str | datetime | None = None,
-    checkpoint_every: int | None = None,
-    disk: Disk | None = None,
-) -> Store:
-    """Open the store at `path`; with `create`, make it if there is none.
-
-    `format` ("binary" or "text") and `max_segment_size` (bytes) are for a new
-    store; an existing one has its own. A store is locked by its one writer
-    until it is closed; `read_only` needs no lock and sees what is logged at
-    this moment. `wait` (seconds) is how long to wait for the lock, `mountpoint`
-    what to tell others about its holder. With `at`, the store is open for reading
-    as it was at that moment of its past: see `moment_of`. A checkpoint is made
-    after `checkpoint_every` records, or, without, where it is worth its cost.
-
-    Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
-    `CorruptionError`.
-    """
-    disk = disk or Disk()
-    location = _location(path)
-    read_only = read_only or at is not None
-    try:
-        blank = create and not read_only and is_blank(disk, location)
-    except OSError as error:
-        raise _of_store(location, error) from error
-    if blank:
-        # Somebody else may be faster; then theirs is opened.
-        with suppress(StoreExistsError):
-            init(
-                location,
-                format="binary" if format is None else format,
-                max_segment_size=store_config.DEFAULT_SEGMENT_SIZE
-                if max_segment_size is None
-                else max_segment_size,
-                disk=disk,
-            )
-    config = read_config(location, disk)
-    moment = None if at is None else _moment(at, config, disk, location)
-    try:
-        core = Core(
-            disk,
-            location,
-            config,
-            writable=not read_only,
-            checkpoint_every=checkpoint_every,
-            moment=moment,
-        )
-        core.open(mountpoint, wait)
-    except CorruptionError as error:
-        message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"
-        raise CorruptionError(message) from None
-    except OSError as error:
-        raise _of_store(location, error) from error
-    return Store(core)
-
-
-def _moment(when: int | str | datetime, config: Config, disk: Disk, path: str) -> Moment:
-    moment = moment_of(when, disk, path)
-    if moment.time is not None and not config.codec().keeps_time:
-        raise ConfigError("a text log has no times; say a sequence number instead")
-    return moment
-
-
-def read_config(path: str, disk: Disk) -> Config:
-    """Return the configuration of the store at `path`.
-
-    Raises `NotAStoreError` or `ConfigError`.
-    """
-    try:
-        names = disk.list(path)
-    except FileNotFoundError:
-        message = f"there is no store at {path}; make one with: kvfs init {path}"
-        raise NotAStoreError(message) from None
-    except NotADirectoryError:
-        message = f"{path} is a file, not a kvfs store"
-        raise NotAStoreError(message) from None
-    except OSError as error:
-        raise _of_store(path, error) from error
-    store_config.find(path, names)
-    file = store_config.config_path(path)
-    try:
-        return store_config.load(disk.read_file(file), file)
-    except OSError as error:
-        raise _of_store(file, error) from error
-
-
-def _location(path: str | os.PathLike[str]) -> str:
-    """Return the absolute path of a store. Raises `ConfigError` for an empty one."""
-    if not os.fspath(path):
-        raise ConfigError("the path of a store cannot be empty")
-    return os.path.abspath(os.fspath(path))
-
-
-def _of_store(path: str, error: OSError) -> KvfsError:
-    """Return `error` as one of kvfs that says where it happened."""
-    if isinstance(error, KvfsError):
-        return error
-    hint = "; make the directory above it first" if isinstance(error, FileNotFoundError) else ""
-    return KvfsError(in_words(error, path) + hint, error.errno)
-
-
-def _refuse_occupied(disk: Disk, path: str) -> None:
-    if not is_blank(disk, path):
-        message = f"{path} {_occupant(disk, path)}"
-        raise StoreExistsError(message)
-
-
-def _occupant(disk: Disk, path: str) -> str:
-    try:
-        names = disk.list(path)
-    except NotADirectoryError:
-        return "is a file"
-    if store_config.FILE in names:
-        return "is a kvfs store already"
-    if "segments" in names:
-        return f"holds a kvfs store that has lost its {store_config.FILE}"
-    return "is not empty"

@@ -27,10 +27,10 @@ from kvfs.recovery import LogPaths
 from kvfs.store import exchange, origin
 from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
-from kvfs.store.kv import read_config
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
 from kvfs.store.moment import SNAPSHOTS
+from kvfs.store.opening import read_config
 from kvfs.store.salvage import Salvage
 from kvfs.store.verify import examine, replay
 from kvfs.table import Table

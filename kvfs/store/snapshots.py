@@ -18,8 +18,8 @@ from kvfs.errors import ConfigError, KvfsError
 from kvfs.recovery import LogPaths
 from kvfs.segment import name_of, numbers_of
 from kvfs.store.core import make_directory
-from kvfs.store.kv import open_store, read_config
 from kvfs.store.moment import SNAPSHOTS, is_moment, read_snapshot
+from kvfs.store.opening import open_store, read_config
 
 if TYPE_CHECKING:
     from kvfs.store.kv import Store

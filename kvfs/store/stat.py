@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.disk import Disk
 from kvfs.segment import name_of, numbers_of
-from kvfs.store.kv import open_store
 from kvfs.store.lock import holder_of
+from kvfs.store.opening import open_store
 
 if TYPE_CHECKING:
     from kvfs.store.lock import Holder

@@ -14,7 +14,7 @@ from kvfs.segment import misplaced, name_of, numbers_of
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
-from kvfs.store.kv import read_config
+from kvfs.store.opening import read_config
 from kvfs.store.survey import Survey
 from kvfs.table import Table, audit
 

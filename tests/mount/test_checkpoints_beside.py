@@ -116,3 +116,33 @@ def test_the_past_is_mounted_beside_the_present(stores, tmp_path):
         assert (mounted.path / "a1").read_text() == "new"
     finally:
         mounted.cli("unmount", past, ok=True)
+
+
+@pytest.mark.parametrize("form", ["binary", "text"])
+def test_the_past_comes_back_through_the_mount(stores, form):
+    mounted = stores.make(form)
+    secret = mounted.path / "d" / "secret"
+    secret.parent.mkdir()
+    secret.write_text("hidden")
+    secret.chmod(0o600)
+    os.chown(secret, 7, 8)
+    os.setxattr(secret, "user.n", b"v")
+    (mounted.path / "changed").write_text("old")
+    (mounted.path / ".kvfs/keys/=").write_text("no path")
+    mounted.cli("snapshot", "create", mounted.store, "then", ok=True)
+    secret.unlink()
+    (mounted.path / "changed").write_text("new")
+    os.chmod(mounted.path / "changed", 0o640)
+    (mounted.path / "added").write_text("new")
+    (mounted.path / ".kvfs/keys/=").unlink()
+    done = mounted.cli("undo", mounted.store, "--to", "then", ok=True)
+    assert done.stdout == b"brought back 3 keys, removed 1\n"
+    assert secret.read_text() == "hidden"
+    found = secret.stat()
+    assert (found.st_mode & 0o7777, found.st_uid, found.st_gid) == (0o600, 7, 8)
+    assert os.getxattr(secret, "user.n") == b"v"
+    assert (mounted.path / "changed").read_text() == "old"
+    assert (mounted.path / "changed").stat().st_mode & 0o7777 == 0o644
+    assert (mounted.path / ".kvfs/keys/=").read_text() == "no path"
+    assert not (mounted.path / "added").exists()
+    assert mounted.cli("diff", mounted.store, "then", ok=True).stdout == b""

@@ -21,7 +21,7 @@ from kvfs.records import (
     Write,
 )
 from kvfs.recovery import LogPaths
-from kvfs.store.kv import read_config
+from kvfs.store.opening import read_config
 from kvfs.table import File, Table
 
 KEYS = [b"a", b"b", b"c", b"d/a", b"d/b", b"e/a", b"e/f/b", b"..", b"d"]

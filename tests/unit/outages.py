@@ -17,7 +17,7 @@ from losses import Loss, losses
 import kvfs
 from kvfs.errors import CorruptionError
 from kvfs.recovery import LogPaths, Replay
-from kvfs.store.kv import open_store
+from kvfs.store.opening import open_store
 from kvfs.table import audit
 
 STORE = "/disk/store"

@@ -13,7 +13,7 @@ from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError, StoreExistsError, StoreLockedError
 from kvfs.store import snapshots
 from kvfs.store.backup import backup
-from kvfs.store.kv import open_store
+from kvfs.store.opening import open_store
 from kvfs.store.verify import check
 
 FORMS = ["binary", "text"]

@@ -16,7 +16,7 @@ from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
 from kvfs.store.checkpoints import Checkpoints
-from kvfs.store.kv import open_store, read_config
+from kvfs.store.opening import open_store, read_config
 from kvfs.store.repair import repair
 from kvfs.store.verify import check, replay
 from kvfs.table import Table

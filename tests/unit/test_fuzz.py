@@ -21,7 +21,7 @@ from kvfs.codec import BinaryCodec, Place
 from kvfs.disk import Disk
 from kvfs.errors import ConfigError, CorruptionError
 from kvfs.store.core import Core
-from kvfs.store.kv import read_config
+from kvfs.store.opening import read_config
 from kvfs.store.repair import repair
 from kvfs.store.verify import check
 from kvfs.table import KEYS_INO, Directory, audit

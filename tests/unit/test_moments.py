@@ -16,8 +16,8 @@ from kvfs.errors import ConfigError, ReadOnlyError
 from kvfs.log import Log
 from kvfs.records import Delete, Put, Write
 from kvfs.recovery import LogPaths
-from kvfs.store.kv import open_store, read_config
 from kvfs.store.moment import Moment, moment_of
+from kvfs.store.opening import open_store, read_config
 
 SECOND = 10**9
 START = 10**18  # 2001-09-09T01:46:40Z

@@ -8,7 +8,7 @@ from test_power_loss import script, step
 import kvfs
 
 MAKING = {
-    "disk < core.make_directory < kv.init",
+    "disk < core.make_directory < opening.init",
     "store < core.make_directory < core.initialise",
     "file < disk.write_file < core.initialise",
     "store < disk.write_file < core.initialise",
@@ -21,7 +21,7 @@ USING = {
     "file < disk.write_file < log.close",
     "store < disk.write_file < log.close",
 }
-FOLLOWING = {"disk < core.make_directory < kv.init", "store < core.open"}
+FOLLOWING = {"disk < core.make_directory < opening.init", "store < core.open"}
 COPYING = {"store < core.make_directory < core.check_directories"}
 RECOVERING = {
     "segments < recovery.cut_tail",
