@@ -53,16 +53,19 @@ def changes(path: str, key: bytes | None = None, disk: Disk | None = None) -> It
     named last, under the names that this had before. Raises `NotAStoreError`,
     `ConfigError` or `CorruptionError`.
     """
-    found = _numbered(disk or Disk(), os.path.abspath(path))
+    disk, path = disk or Disk(), os.path.abspath(path)
     if key is None:
-        return (change for change, _ in found)
-    return _of(key, list(found))
+        return (change for change, _ in _numbered(disk, path))
+    return _of(disk, path, key)
 
 
-def _of(key: bytes, found: list[tuple[Change, frozenset[int]]]) -> Iterator[Change]:
-    there = [numbers for change, numbers in found if key in (change.key, change.new)]
-    last = there[-1] if there else frozenset()
-    for change, numbers in found:
+def _of(disk: Disk, path: str, key: bytes) -> Iterator[Change]:
+    """Yield what happened to `key`: once the log has told what that named last, in another reading."""
+    last: frozenset[int] = frozenset()
+    for change, numbers in _numbered(disk, path):
+        if key in (change.key, change.new):
+            last = numbers
+    for change, numbers in _numbered(disk, path):
         moved = change.directory and any(
             key.startswith(path + b"/") for path in (change.key, change.new) if path
         )
