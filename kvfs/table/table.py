@@ -309,6 +309,8 @@ class Table(Tree):
             else:
                 parent, name = self.place(key)
                 assert parent is not None
+                if record.directory != record.new_directory and is_aside(parent.ino):
+                    raise inconsistent("a directory cannot stand aside, at", key)
                 places.append((parent, name))
         (old_parent, old_name), (new_parent, new_name) = places
         first = self.detach(old_parent, old_name)

@@ -310,7 +310,7 @@ class Tree:
     def move_shadowed(self, old: bytes, new: bytes, *, exchange: bool) -> None:
         """Rename the keys aside whose directory went from below `old` to below `new`."""
         moves = {}
-        for key in self._shadowed:
+        for key in sorted(self._shadowed):  # in the same order at every replay
             if key.startswith(old + b"/"):
                 moves[key] = new + key[len(old) :]
             elif exchange and key.startswith(new + b"/"):

@@ -1,5 +1,6 @@
 """The table as a whole: a refused record changes nothing, and files at rest are what they were."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,21 @@ def unchanged(table, before):
 def test_a_record_that_does_not_fit_changes_nothing(records):
     table = feed(records, refused=unchanged)
     assert list(audit(table)) == []
+
+
+def test_no_directory_comes_aside():
+    """As it would by changing places with a value that stands there."""
+    table = Table(1000, 1001, 5)
+    for record in (Put(b"a", b"x"), Mkdir(b"a"), Mkdir(b"b")):
+        table.apply(record, Location(1, 64, 50))
+    before = looked_at(table)
+    for exchange in (
+        Rename(b"a", b"b", new_directory=True, exchange=True),
+        Rename(b"b", b"a", directory=True, exchange=True),
+    ):
+        with pytest.raises(CorruptionError, match="cannot stand aside"):
+            table.apply(exchange, None)
+    assert looked_at(table) == before
 
 
 def settle(table):
