@@ -22,9 +22,10 @@ FOOTER = struct.Struct("<QIQIQII16s8sI")
 before the footer; id of the store; magic; crc of the footer up to here."""
 _INDEX = struct.Struct("<QIIH")
 """Offset, length and crc of a block; length of its first key, which follows."""
-_STATE = struct.Struct("<QIIQIqQQQII")
+_STATE = struct.Struct("<QIIQIqIIqQQQII")
 """Sequence number; segment and offset of the end; how many nodes; crc of the bytes before the end;
-time of the latest record; next inode number; next piece; how many values;
+time of the latest record; uid, gid and time that are the defaults; next inode number; next piece;
+how many values;
 how many bytes before the end `crc` is of; how many keys stand aside. Those follow."""
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
@@ -50,7 +51,8 @@ class Position(NamedTuple):
 
     `sequence` records come before it; `segment` and `offset` are where they
     end, `traced` bytes before which have the checksum `trace`. `time` is that
-    of the latest record, `nodes` how many there are.
+    of the latest record, `nodes` how many there are. `defaults` are the owner (uid
+    and gid) and the time that nodes have of which no record says otherwise.
     """
 
     sequence: int
@@ -60,6 +62,7 @@ class Position(NamedTuple):
     traced: int
     time: int
     nodes: int
+    defaults: tuple[int, int, int]
 
 
 class Block(NamedTuple):
@@ -119,11 +122,11 @@ def load_index(data: bytes) -> list[Block]:
 
 def dump_state(position: Position, state: TreeState) -> bytes:
     """Return the state part of a checkpoint."""
-    sequence, segment, offset, trace, traced, time, nodes = position
+    sequence, segment, offset, trace, traced, time, nodes, defaults = position
     next_ino, next_piece, values, shadowed = state
     parts = [
         _STATE.pack(
-            *(sequence, segment, offset, nodes, trace, time),
+            *(sequence, segment, offset, nodes, trace, time, *defaults),
             *(next_ino, next_piece, values, traced, len(shadowed)),
         )
     ]
@@ -135,7 +138,7 @@ def dump_state(position: Position, state: TreeState) -> bytes:
 def load_state(data: bytes) -> tuple[Position, TreeState]:
     """Return what `dump_state` was given. Raises `struct.error` for what is none."""
     sequence, segment, offset, nodes, trace, time, *rest = _STATE.unpack_from(data)
-    next_ino, next_piece, values, traced, aside = rest
+    *defaults, next_ino, next_piece, values, traced, aside = rest
     keys = []
     place = _STATE.size
     for _ in range(aside):
@@ -143,7 +146,10 @@ def load_state(data: bytes) -> tuple[Position, TreeState]:
         place += _KEY.size
         keys.append(data[place : place + length])
         place += length
-    position = Position(sequence, segment, offset, trace, traced, time, nodes)
+    uid, gid, created = defaults
+    position = Position(
+        *(sequence, segment, offset, trace, traced, time, nodes), (uid, gid, created)
+    )
     return position, TreeState(next_ino, next_piece, values, frozenset(keys))
 
 

@@ -125,8 +125,13 @@ class Checkpoint:
 
     def _load(self, block: Block) -> bytes:
         offset, length, crc, _ = block
-        data = self._disk.read(self._fd, length, offset)
+        where = f"checkpoint {os.path.basename(self.path)}"
+        try:
+            data = self._disk.read(self._fd, length, offset)
+        except OSError as error:
+            message = f"{where} cannot be read at offset {offset}: {error.strerror}"
+            raise CorruptionError(message) from error
         if crc32c(data) != crc:
-            message = f"checkpoint {os.path.basename(self.path)} is damaged at offset {offset}"
+            message = f"{where} is damaged at offset {offset}"
             raise CorruptionError(message)
         return data

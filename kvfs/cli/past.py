@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.cli.access import reader
 from kvfs.cli.output import quoted
+from kvfs.errors import KvfsError
 from kvfs.store.history import ADDED, CHANGED, REMOVED, changes, differences
 from kvfs.store.listing import field
 from kvfs.store.snapshots import list_all
@@ -21,9 +23,14 @@ _MARKS = {ADDED: b"+ ", REMOVED: b"- ", CHANGED: b"~ "}
 
 def show_log(store: str, key: bytes | None, *, as_json: bool) -> None:
     """Print every change, or those of `key`, a line each."""
+    shown = 0
     for change in changes(store, key):
+        shown += 1
         line = json.dumps(_fields(change), ensure_ascii=False) if as_json else _line(change)
         sys.stdout.write(line + "\n")
+    if key is not None and not shown:
+        message = f"nothing was ever logged of {quoted(key)}"
+        raise KvfsError(message, errno.ENOENT)
 
 
 def show_diff(store: str, old: str, new: str | None, *, as_json: bool) -> None:

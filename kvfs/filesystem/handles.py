@@ -168,6 +168,8 @@ class Listing:
             if ino is not None:
                 yield ino, name, position + 1, None
         if isinstance(entries, Names):
+            if entries.has_changed_only and entries.changed.keys() <= self._fresh:
+                return
             for name, number, file_type, behind in entries.below(max(start - _BELOW, 0)):
                 if name not in self._fresh:
                     yield number, name, _BELOW + behind, file_type

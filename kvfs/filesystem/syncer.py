@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kvfs.errors import KvfsError, StoreFailedError
+from kvfs.errors import CorruptionError, KvfsError, StoreFailedError
 
 if TYPE_CHECKING:
     from kvfs.store import Store
@@ -54,6 +54,7 @@ class Syncer:
         self._condition = threading.Condition()
         self._waiting: list[Done] = []
         self._stopping = self._failed = False
+        self._noted = ""
         self._thread = threading.Thread(target=self._run, name="kvfs-sync", daemon=True)
 
     def start(self) -> None:
@@ -101,7 +102,7 @@ class Syncer:
             if waiting or not self._failed:
                 _tell(waiting, self._sync())
             if is_due and not self._failed:
-                self._store.maintain()
+                self._maintain()
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""
@@ -124,6 +125,12 @@ class Syncer:
         except KvfsError as error:
             self._note(error)
 
+    def _maintain(self) -> None:
+        try:
+            self._store.maintain()
+        except Exception:  # noqa: BLE001 - those who wait for a sync must not wait for ever
+            _log.exception("what is due in the background failed unexpectedly")
+
     def _sync(self) -> int:
         """Sync if there is anything new; return 0, or why that failed, now or before."""
         store = self._store
@@ -145,6 +152,9 @@ class Syncer:
         if isinstance(error, StoreFailedError) and not self._failed:
             self._failed = True
             _log.error("background sync stopped: %s", error)
+        elif isinstance(error, CorruptionError) and str(error) != self._noted:
+            self._noted = str(error)
+            _log.error("%s", error)
 
 
 def _tell(waiting: list[Done], code: int) -> None:

@@ -13,9 +13,11 @@ import os
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+import tempfile
+from typing import IO, TYPE_CHECKING
 
 from kvfs.disk import Disk
+from kvfs.errors import in_words
 from kvfs.store.checkpoints import Checkpoints, due_in_background
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ class Background:
         self._core = core
         self._made = core.checkpointed
         self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes]
+        """What it has to say, while there is one."""
         self._wanted = self._made  # records that the one in the making is to cover
 
     def tick(self) -> None:
@@ -44,27 +48,35 @@ class Background:
             return
         core = self._core
         due = core.checkpoint_every or due_in_background(core.table.values)
-        if core.checkpoints.possible and core.log.synced - self._made >= due:
-            self._wanted = core.log.synced
-            self._start(*core.log.stable)
+        if not core.checkpoints.possible or core.log.synced - self._made < due:
+            return
+        # What is noted may be less than what is stable by then, and is made up for with the next.
+        wanted = core.log.synced
+        segment, offset = core.log.stable
+        if segment:
+            self._wanted = wanted
+            self._start(segment, offset)
 
     def stop(self) -> None:
         """End the process, if one is at it."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()
+            self._process.wait()
             self._process = None
+            self._said.close()
 
     def _start(self, segment: int, offset: int) -> None:
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-P", "-m", __name__, self._core.path]
         try:
+            # Not a pipe, which would have to be read meanwhile.
+            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_end`
             self._process = subprocess.Popen(  # noqa: S603 - our own
-                [*command, str(segment), str(offset)],
+                [*command, str(segment), str(offset), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stderr=self._said,
                 env={**os.environ, "PYTHONPATH": path},
             )
         except OSError as error:
@@ -74,22 +86,29 @@ class Background:
     def _end(self) -> None:
         """Take note of what a process that has ended says."""
         assert self._process is not None
-        _, said = self._process.communicate()
-        if self._process.returncode:
-            reason = said.decode(errors="replace").strip().rpartition("\n")[2]
+        if self._process.wait():
+            self._said.seek(0)
+            lines = self._said.read().decode(errors="replace").split("\n")
+            reason = next((line for line in reversed(lines) if line), "it was ended")
             _log.warning("no checkpoint was made: %s", reason)
+        self._said.close()
         self._process = None
         self._made = self._wanted
 
 
-def main(path: str, segment: str, offset: str) -> None:
-    """Make a checkpoint of the store at `path` up to `offset` in `segment`."""
+def main(path: str, segment: str, offset: str, daemon: str) -> None:
+    """Make a checkpoint of the store at `path` up to `offset` in `segment`, for the process `daemon`."""
     from kvfs.store.opening import read_config
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(daemon):
+        return  # it has died before we could be told
     os.nice(_NICE)
     disk = Disk()
-    Checkpoints(disk, path, read_config(path, disk)).make((int(segment), int(offset)))
+    try:
+        Checkpoints(disk, path, read_config(path, disk)).make((int(segment), int(offset)))
+    except OSError as error:
+        sys.exit(in_words(error))
 
 
 if __name__ == "__main__":

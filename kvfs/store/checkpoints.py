@@ -20,7 +20,7 @@ from crc32c import crc32c
 
 from kvfs.checkpoint import BadCheckpointError, Checkpoint, Position, write
 from kvfs.checkpoint.format import TRACE
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import Segment, misplaced
 from kvfs.table import Table
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 DIRECTORY = "checkpoints"
 _LOCK = "lock"
 _SUFFIX = ".ckp"
-_KEPT = 2
 _FEW, _MANY = 100_000, 300_000
 _BACKGROUND = 100_000
 _log = logging.getLogger(__name__)
@@ -97,13 +96,14 @@ class Checkpoints:
             except FileNotFoundError:
                 continue  # newer ones have come meanwhile; this log is as good without
             except (BadCheckpointError, OSError) as error:
-                yield name, str(error)
+                yield name, in_words(error) if isinstance(error, OSError) else str(error)
                 continue
-            if self._fits(checkpoint.position):
+            reason = self._misfit(checkpoint.position)
+            if reason is None:
                 yield name, checkpoint
             else:
                 checkpoint.close()
-                yield name, "it does not fit the log"
+                yield name, reason
 
     def stand(self, moment: Moment | None = None) -> Standing:
         """Return a table that stands on the newest checkpoint that is good and fits the log.
@@ -111,8 +111,7 @@ class Checkpoints:
         With `moment`, on the newest of those that hold nothing later.
         Others are told to the log of the daemon, and passed over.
         """
-        owner = self._disk.stat(self._path)
-        defaults = (owner.st_uid, owner.st_gid, self._config.created)
+        defaults = self._defaults()
         for name, checkpoint in self.open_each():
             if isinstance(checkpoint, Checkpoint):
                 position = checkpoint.position
@@ -155,7 +154,12 @@ class Checkpoints:
         One that comes back after a power cut does not fit, and is passed over.
         """
         for name in names:
-            self._disk.unlink(os.path.join(self._directory, name))
+            try:
+                self._disk.unlink(os.path.join(self._directory, name))
+            except FileNotFoundError:
+                pass
+            except OSError as error:  # a directory, say
+                _log.warning("checkpoint %s is left: %s", name, in_words(error))
 
     def _make(self, until: tuple[int, int]) -> bool:
         standing = self.stand()
@@ -192,12 +196,12 @@ class Checkpoints:
         position = Position(
             *(end.sequence, end.segment, end.offset, trace, traced, time),
             len(standing.table.nodes),
+            self._defaults(),
         )
         name = f"{end.sequence:020}{_SUFFIX}"
         path = os.path.join(self._directory, name)
-        for stale in self._disk.list(self._directory):
-            if stale.endswith(".tmp"):  # of one who died
-                self._disk.unlink(os.path.join(self._directory, stale))
+        names = self._disk.list(self._directory)
+        self.forget(stale for stale in names if stale.endswith(".tmp"))  # of those who died
         fd = self._disk.open(f"{path}.tmp", os.O_RDWR | os.O_CREAT | os.O_TRUNC)
         try:
             write(self._disk, fd, self._config.id, standing.table, position, standing.checkpoint)
@@ -213,22 +217,26 @@ class Checkpoints:
         self._keep(name, standing.checkpoint)
 
     def _keep(self, name: str, below: Checkpoint | None) -> None:
-        """Remove all but `name` and the one that it was made from, or one in its place."""
-        others = [other for other in self.names() if other != name]
-        if below is not None:
-            others = [os.path.basename(below.path)]
-        kept = {name, *others[: _KEPT - 1]}
-        for other in self.names():
-            if other not in kept:
-                self._disk.unlink(os.path.join(self._directory, other))
+        """Remove all but `name` and the one that it was made from; the others are older, or no good."""
+        kept = {name, os.path.basename(below.path) if below else name}
+        self.forget(other for other in self.names() if other not in kept)
 
-    def _fits(self, position: Position) -> bool:
-        """Tell whether the log has the place that a checkpoint stands at."""
+    def _defaults(self) -> tuple[int, int, int]:
+        """Return the owner and the time that nodes have of which no record says otherwise."""
+        owner = self._disk.stat(self._path)
+        return owner.st_uid, owner.st_gid, self._config.created
+
+    def _misfit(self, position: Position) -> str | None:
+        """Return why a checkpoint is not of this log, as it lies here, or None if it is."""
         try:
             trace, traced = self._trace(position.segment, position.offset)
         except OSError:
-            return False
-        return (trace, traced) == (position.trace, position.traced)
+            return "it does not fit the log"
+        if (trace, traced) != (position.trace, position.traced):
+            return "it does not fit the log"
+        if position.defaults != self._defaults():
+            return "the store had another owner"
+        return None
 
     def _trace(self, number: int, offset: int) -> tuple[int, int]:
         """Return a checksum of the head of a segment and some bytes before `offset`; how many."""

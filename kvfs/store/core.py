@@ -20,6 +20,7 @@ from kvfs.errors import (
     KvfsError,
     NoSpaceError,
     ReadOnlyError,
+    in_words,
 )
 from kvfs.log import Log
 from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
@@ -129,7 +130,10 @@ class Core:
                 raise misplaced(location, error) from None
             self._last_time = max(self._last_time, record.time)
         if moment and moment.sequence is not None and moment.sequence >= self.log.sequence:
-            message = f"there is no record {moment.sequence} yet: the log has {self.log.sequence}"
+            message = (
+                f"there is no record {moment.sequence} yet: the log has {self.log.sequence}"
+                " (a number is a record's; a time is written like 2026-11-28)"
+            )
             raise ConfigError(message)
         self.table.detached.clear()
         self.table.nodes.keeps_values = self.writable
@@ -161,8 +165,10 @@ class Core:
         """Make a checkpoint of the log up to its `end`. Worth having; no promise hangs on it."""
         try:
             self.checkpoints.make((end.segment, end.offset))
-        except (OSError, MemoryError) as error:
-            _log.warning("no checkpoint was made: %s", error)
+        except OSError as error:
+            _log.warning("no checkpoint was made: %s", in_words(error))
+        except MemoryError:
+            _log.warning("no checkpoint was made: there is not enough memory")
 
     def _let_go(self) -> None:
         """Close what the table stands on, and let others have the store."""

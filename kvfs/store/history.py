@@ -53,59 +53,73 @@ def changes(path: str, key: bytes | None = None, disk: Disk | None = None) -> It
     named last, under the names that this had before. Raises `NotAStoreError`,
     `ConfigError` or `CorruptionError`.
     """
-    disk, path = disk or Disk(), os.path.abspath(path)
+    reading = _Reading(disk or Disk(), os.path.abspath(path))
     if key is None:
-        return (change for change, _ in _numbered(disk, path))
-    return _of(disk, path, key)
+        return (change for change, _ in reading.changes())
+    return _of(reading, key)
 
 
-def _of(disk: Disk, path: str, key: bytes) -> Iterator[Change]:
-    """Yield what happened to `key`: once the log has told what that named last, in another reading."""
-    last: frozenset[int] = frozenset()
-    for change, numbers in _numbered(disk, path):
+def _of(reading: _Reading, key: bytes) -> Iterator[Change]:
+    """Yield what happened to `key`: once the log has told what that names, in another reading."""
+    last: set[int] = set()
+    for change, numbers in reading.changes():
         if key in (change.key, change.new):
             last = numbers
-    for change, numbers in _numbered(disk, path):
-        moved = change.directory and any(
-            key.startswith(path + b"/") for path in (change.key, change.new) if path
+    ino = reading.table.number_of(key)
+    if ino is not None:
+        last = {ino}
+    for change, numbers in reading.changes():
+        moved = change.what == "rename" and any(
+            path and change.directory and key.startswith(path + b"/")
+            for path in (change.key, change.new)
         )
         if key in (change.key, change.new) or moved or numbers & last:
             yield change
 
 
-def _numbered(disk: Disk, path: str) -> Iterator[tuple[Change, frozenset[int]]]:
-    """Yield every record, and the numbers of the nodes that its keys named before and after it."""
-    config = read_config(path, disk)
-    owner = disk.stat(path)
-    table = Table(owner.st_uid, owner.st_gid, config.created)
-    paths = LogPaths.of(path)
-    directory = disk.open_directory(paths.segments)
-    try:
-        log = Replay(disk, paths, config, directory)
-        for sequence, (record, location) in enumerate(log.records()):
-            before = _named(table, record)
-            try:
-                table.apply(record, location)
-            except KvfsError as error:
-                raise misplaced(location, error) from None
-            numbers = before | _named(table, record)
-            owners = [node.uid for ino in numbers if (node := table.nodes.look(ino))]
-            owners += [node.uid for node in table.detached]
-            table.detached.clear()
-            yield _change(sequence, record, owners[0] if owners else None), numbers
-    finally:
-        disk.close(directory)
+class _Reading:
+    """Goes through the log of the store at `path`, from its start, with the table that it makes."""
 
+    def __init__(self, disk: Disk, path: str) -> None:
+        self._disk = disk
+        self._paths = LogPaths.of(path)
+        self._config = read_config(path, disk)
+        self._owner = disk.stat(path)
 
-def _named(table: Table, record: Any) -> frozenset[int]:
-    """Return the numbers of the nodes that `record` names."""
-    found = set()
-    directory = _of_directory(record)
-    for key in (record.key, getattr(record, "new", None)):
-        if key is not None:
-            below = table.find_directory(key) if directory else None
-            found.add(below.ino if below else table.number_of(key))
-    return frozenset(ino for ino in found if ino is not None)
+    def changes(self) -> Iterator[tuple[Change, set[int]]]:
+        """Yield every record, and the numbers of the nodes that it is about."""
+        owner = self._owner
+        self.table = table = Table(owner.st_uid, owner.st_gid, self._config.created)
+        directory = self._disk.open_directory(self._paths.segments)
+        try:
+            log = Replay(self._disk, self._paths, self._config, directory)
+            for sequence, (record, location) in enumerate(log.records()):
+                numbers = self._about(record)
+                try:
+                    table.apply(record, location)
+                except KvfsError as error:
+                    raise misplaced(location, error) from None
+                numbers = numbers or self._about(record)
+                found = [table.nodes.look(ino) for ino in numbers]
+                owners = [node.uid for node in (*found, *table.detached) if node]
+                table.detached.clear()
+                yield _change(sequence, record, owners[0] if owners else None), set(numbers)
+        finally:
+            self._disk.close(directory)
+
+    def _about(self, record: Any) -> list[int]:
+        """Return the numbers of the nodes that `record` is about: one, or two that change places."""
+        table = self.table
+        keys = [(record.key, _of_directory(record))]
+        if getattr(record, "exchange", False):
+            keys.append((record.new, record.new_directory))
+        found = []
+        for key, is_directory in keys:
+            below = table.find_directory(key) if is_directory else None
+            ino = below.ino if below else table.number_of(key)
+            if ino is not None:
+                found.append(ino)
+        return found
 
 
 def _of_directory(record: Any) -> bool:

@@ -55,7 +55,7 @@ def moment_of(when: int | str | datetime, disk: Disk, path: str) -> Moment:
     Raises `ConfigError`.
     """
     if isinstance(when, datetime):
-        return Moment(None, _nanoseconds(when))
+        when = when.isoformat()
     text = str(when).strip()
     moment = _told(text)
     if moment is None and "/" not in text and text not in {"", ".", ".."}:

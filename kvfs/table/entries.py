@@ -92,6 +92,11 @@ class Names:
         """Return how many names there are."""
         return self._length
 
+    @property
+    def has_changed_only(self) -> bool:
+        """Whether none is as the checkpoint has it: then it need not be gone through."""
+        return len(self.changed) == self._length
+
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Yield every name with its number."""
         yield from list(self.changed.items())
@@ -120,6 +125,8 @@ class Names:
 
     def unchanged(self) -> Iterator[tuple[bytes, int, bool]]:
         """Yield every name that is as the checkpoint has it, its number, and whether that is a file's."""
+        if self.has_changed_only:
+            return
         for name, number, file_type, _ in self.base.entries(self.ino):
             if name not in self.changed and name not in self.gone:
                 yield name, number, stat.S_ISREG(file_type)

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from kvfs.errors import CorruptionError
 from kvfs.records import Location
 from kvfs.table.entries import Names
 from kvfs.table.node import FIRST_PIECE, Directory, File
@@ -28,7 +29,6 @@ from kvfs.table.rows import (
     NOWHERE,
     REST,
     RESTING,
-    can_rest,
     entries_of,
     pack,
     type_of,
@@ -273,14 +273,21 @@ class Inodes:
             file = self._awake.pop(ino)
             if in_use(ino):
                 self._awake[ino] = file  # now one of the youngest
-            elif can_rest(file):
+            else:
                 self._put_to_rest(file)
         self._most_awake = max(_AWAKE, len(self._awake) + _AWAKE // 2)
 
     def _put_to_rest(self, file: File) -> None:
+        """Let `file` be as the checkpoint has it, or at rest in memory, or as it is."""
         ino, row = file.ino, pack(file)
-        del self._nodes[ino]
-        if row != self._below(ino):
+        try:
+            unchanged = row == self._below(ino)
+        except CorruptionError:
+            unchanged = False  # what is in memory is all that there is
+        if unchanged:
+            del self._nodes[ino]
+        elif row[0] == RESTING:
+            del self._nodes[ino]
             self._resting[ino] = row
 
     def _wake(self, ino: int, row: bytes) -> Node:

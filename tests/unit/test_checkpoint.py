@@ -37,7 +37,7 @@ class Stack:
         self.count += 1
         path = f"{self.directory}/{self.count}"
         fd = disk.open(path, os.O_RDWR | os.O_CREAT)
-        position = Position(self.count, 1, 64, 0, 0, 9, len(self.table.nodes))
+        position = Position(self.count, 1, 64, 0, 0, 9, len(self.table.nodes), DEFAULTS)
         write(disk, fd, ID, self.table, position, self.below)
         disk.close(fd)
         self.close()
@@ -214,3 +214,50 @@ def test_damage_that_comes_later_is_found_where_it_is_used(stack):
     assert stack.table.number_of(b"00000001") is not None
     with pytest.raises(CorruptionError, match=f"1 is damaged at offset {block.offset}"):
         stack.table.number_of(block.first[8:])
+
+
+def test_what_has_not_changed_is_forgotten_whatever_it_is(stack):
+    """A file whose mtime is not its ctime, as copies have, is no file at rest."""
+    for number in range(50):
+        apply(stack.table, Put(b"%d" % number, b"x", Attrs(mtime=5)), number)
+    stack.rise()
+    nodes = stack.table.nodes
+    for number in range(50):
+        assert stack.table.find(b"%d" % number).mtime == 5
+    for _ in range(10):  # half of them each time
+        nodes._most_awake = -1
+        nodes.settle(lambda _ino: False)
+    assert nodes._resting == nodes._awake == {}
+    assert len(nodes._nodes) == 3
+
+
+def test_what_changed_is_kept_where_the_checkpoint_cannot_be_read(stack, monkeypatch):
+    for number in range(50):
+        apply(stack.table, Put(b"%d" % number, b"old"), number)
+    stack.rise()
+    nodes = stack.table.nodes
+    assert stack.table.find(b"7").size == 3
+    apply(stack.table, Put(b"7", b"newer"), 99)
+    nodes._rows.clear()
+
+    def rotten(_ino):
+        raise CorruptionError("rotten")
+
+    monkeypatch.setattr(stack.below, "row", rotten)
+    for _ in range(2):
+        nodes._most_awake = -1
+        nodes.settle(lambda _ino: False)
+    monkeypatch.undo()
+    assert stack.table.find(b"7").size == 5
+
+
+def test_a_block_that_cannot_be_read_is_named(stack, monkeypatch):
+    apply(stack.table, Put(b"a", b"x"), 1)
+    stack.rise()
+
+    def broken(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(stack.below._disk, "read", broken)
+    with pytest.raises(CorruptionError, match="checkpoint 1 cannot be read at offset"):
+        stack.table.number_of(b"a")

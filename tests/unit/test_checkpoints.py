@@ -4,6 +4,8 @@ import errno
 import logging
 import os
 import random
+import subprocess
+import sys
 
 import pytest
 from histories import History
@@ -303,3 +305,59 @@ def test_a_repair_leaves_no_checkpoint_of_the_old_log(tmp_path):
     assert [entry.key for entry in done.lost] == [b"3"]
     assert checkpoints(path) == []
     assert len(values(path)) == 39
+
+
+def test_a_store_of_another_owner_is_what_its_log_says(tmp_path):
+    path = tmp_path / "store"
+    filled(path)
+    for top, directories, files in os.walk(path):
+        for name in (".", *directories, *files):
+            os.chown(os.path.join(top, name), 7, 8)
+    assert [found.problem for found in check(str(path)).checkpoints] == [
+        "the store had another owner"
+    ]
+    with open_store(path, checkpoint_every=1) as store:
+        assert store.checkpointed == 0
+        node = store._core.table.find(b"1")
+        assert (node.uid, node.gid) == (7, 8)
+        store.put("more", "x")
+    assert not check(str(path)).damaged
+    with kvfs.open(path) as store:
+        assert store.checkpointed == 21
+        assert store._core.table.root.uid == 7
+
+
+def test_those_that_are_no_good_go_with_the_next(tmp_path):
+    path = tmp_path / "store"
+    for turn in range(2):
+        again(path, 20, f"turn {turn}")
+    segment = path / "segments" / "00000001.seg"
+    os.truncate(segment, 300)
+    again(path, 20, "later")
+    assert len(checkpoints(path)) == 1
+    assert not check(str(path)).damaged
+
+
+def test_a_directory_in_the_way_blocks_nothing(tmp_path, caplog):
+    path = tmp_path / "store"
+    filled(path)
+    for name in ("99999999999999999999.ckp", "x.tmp"):
+        path.joinpath("checkpoints", name).mkdir()
+    for turn in range(4):
+        again(path, 20, f"turn {turn}")
+    found = [int(file.stem) for file in checkpoints(path) if file.is_file()]
+    assert found == [80, 100]
+    assert "Is a directory" in caplog.text
+    assert "Errno" not in caplog.text
+    assert repair(str(path)).kept is None
+
+
+def test_one_whose_daemon_has_gone_makes_nothing(tmp_path):
+    path = tmp_path / "store"
+    with open_store(path) as store:
+        store.put("a", "1")
+    command = [sys.executable, "-m", "kvfs.store.background", path, "1", "100000"]
+    subprocess.run([*command, "1"], check=True)
+    assert checkpoints(path) == []
+    subprocess.run([*command, str(os.getpid())], check=True)
+    assert len(checkpoints(path)) == 1

@@ -53,7 +53,10 @@ def table():
 def test_it_is_written_as_it_was(tmp_path):
     disk = Disk()
     made = table()
-    position = Position(len(RECORDS), 1, 4000, 0x12345678, 3936, TIME + 13, len(made.nodes))
+    defaults = (1000, 1001, TIME)
+    position = Position(
+        len(RECORDS), 1, 4000, 0x12345678, 3936, TIME + 13, len(made.nodes), defaults
+    )
     path = tmp_path / "checkpoint.ckp"
     fd = disk.open(str(path), os.O_RDWR | os.O_CREAT)
     write(disk, fd, ID, made, position, None)
@@ -64,7 +67,16 @@ def test_it_is_written_as_it_was(tmp_path):
 def test_it_is_read_as_it_was():
     checkpoint = Checkpoint.open(Disk(), str(GOLDEN), ID)
     try:
-        assert checkpoint.position == (14, 1, 4000, 0x12345678, 3936, TIME + 13, 15)
+        assert checkpoint.position == (
+            14,
+            1,
+            4000,
+            0x12345678,
+            3936,
+            TIME + 13,
+            15,
+            (1000, 1001, TIME),
+        )
         stands = Table(1000, 1001, TIME, (checkpoint, checkpoint.state))
         assert looked_at(stands) == looked_at(table())
     finally:

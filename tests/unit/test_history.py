@@ -138,3 +138,33 @@ def test_differences_are_shown_a_line_each(path):
 def test_a_moment_that_is_none_is_one_line(path):
     result = CliRunner().invoke(cli, ["diff", path, "soon"])
     assert result.exit_code != 0
+
+
+def of(tmp_path, records, key):
+    numbered = [record._replace(time=TIME + number) for number, record in enumerate(records)]
+    logged(tmp_path / "other", numbered)
+    return numbers(str(tmp_path / "other"), key)
+
+
+def test_a_key_that_came_with_its_directory_has_the_history_of_its_file(tmp_path):
+    moved = Rename(b"a", b"b", directory=True, new_directory=True)
+    assert of(tmp_path, [Mkdir(b"a"), Put(b"a/x", b"1"), moved], b"b/x") == [1, 2]
+
+
+def test_what_a_rename_replaced_has_another_history(tmp_path):
+    records = [Put(b"doc", b"1"), Put(b"tmp", b"2"), Rename(b"tmp", b"doc")]
+    assert of(tmp_path, records, b"tmp") == [1, 2]
+
+
+def test_what_happens_to_the_directory_of_a_key_is_not_its_history(tmp_path):
+    records = [
+        Mkdir(b"n"),
+        Put(b"n/q", b"1"),
+        Setattr(b"n", Attrs(mode=0o700), directory=True),
+    ]
+    assert of(tmp_path, records, b"n/q") == [1]
+
+
+def test_a_key_that_never_was_is_an_error(path):
+    result = CliRunner().invoke(cli, ["log", path, "never"])
+    assert "nothing was ever logged of 'never'" in str(result.exception)

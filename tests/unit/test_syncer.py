@@ -164,6 +164,24 @@ def test_what_is_refused_for_want_of_room_stops_nothing():
         assert [store.ticks.get(timeout=PATIENCE) for _ in range(2)] == ["maintained", "runs"]
 
 
+def test_what_fails_in_the_background_stops_nothing(caplog):
+    store = SlowStore()
+    store.position = 1
+    store.gate.set()
+    failures = iter([RuntimeError("unforeseen")])
+
+    def maintain():
+        for failure in failures:
+            raise failure
+        store.tick("maintained")
+
+    store.maintain = maintain
+    with syncing(store, 0.001):
+        while store.ticks.get(timeout=PATIENCE) != "maintained":
+            pass
+    assert "failed unexpectedly" in caplog.text
+
+
 def test_an_end_tells_those_who_wait():
     store, codes = SlowStore(), []
     store.position = 1
