@@ -227,8 +227,8 @@ def test_what_has_not_changed_is_forgotten_whatever_it_is(stack):
     for _ in range(10):  # half of them each time
         nodes._most_awake = -1
         nodes.settle(lambda _ino: False)
-    assert nodes._resting == nodes._awake == {}
-    assert len(nodes._nodes) == 3
+    assert nodes._resting == {}
+    assert len(nodes._nodes) <= 4  # the mount's own, and the one awake last
 
 
 def test_what_changed_is_kept_where_the_checkpoint_cannot_be_read(stack, monkeypatch):
