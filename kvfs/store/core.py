@@ -121,6 +121,7 @@ class Core:
         moment = self._moment
         standing = self.checkpoints.stand(moment)
         self.table, self._checkpoint = standing.table, standing.checkpoint
+        self.table.nodes.keeps_values = self.writable  # from the replay on
         self._last_time = standing.time
         apply = self.table.apply
         for record, location in self.log.replay(standing.start, moment.has if moment else None):
@@ -136,7 +137,6 @@ class Core:
             )
             raise ConfigError(message)
         self.table.detached.clear()
-        self.table.nodes.keeps_values = self.writable
         self._last_time = min(self._last_time, time.time_ns())
         self._replay_ino = self.table.next_ino
 

@@ -361,3 +361,12 @@ def test_one_whose_daemon_has_gone_makes_nothing(tmp_path):
     assert checkpoints(path) == []
     subprocess.run([*command, str(os.getpid())], check=True)
     assert len(checkpoints(path)) == 1
+
+
+def test_small_values_that_were_replayed_are_in_memory(tmp_path):
+    path = tmp_path / "store"
+    with kvfs.open(path) as store:
+        store.put("a", "1")
+    with kvfs.open(path) as store:
+        table = store._core.table
+        assert table.nodes.value_of(table.number_of(b"a")) == b"1"
