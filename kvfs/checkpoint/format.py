@@ -25,8 +25,7 @@ _INDEX = struct.Struct("<QIIH")
 _STATE = struct.Struct("<QIIQIqIIqQQQII")
 """Sequence number; segment and offset of the end; how many nodes; crc of the bytes before the end;
 time of the latest record; uid, gid and time that are the defaults; next inode number; next piece;
-how many values;
-how many bytes before the end `crc` is of; how many keys stand aside. Those follow."""
+how many values; how many bytes before the end `crc` is of; how many keys stand aside, which follow."""
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
 _NAMED = struct.Struct("<QB")

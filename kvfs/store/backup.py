@@ -19,7 +19,7 @@ from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, StoreExistsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
-from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
+from kvfs.segment import check_header, damaged, name_of, numbers_of
 from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
 from kvfs.store.core import initialise, is_blank, make_directory
@@ -185,18 +185,9 @@ class _Copy:
 
     def _read(self, paths: LogPaths, number: int, low: int, high: int) -> bytes:
         """Return the bytes of a segment from `low` to `high`."""
-        directory = self._directory
-        if paths is self._target:
-            directory = self._disk.open_directory(paths.segments)
-        try:
-            segment = Segment.open(self._disk, paths.segments, number, directory=directory)
-            try:
-                return segment.read(low, high - low)
-            finally:
-                segment.close()
-        finally:
-            if paths is self._target:
-                self._disk.close(directory)
+        path = os.path.join(paths.segments, name_of(number))
+        directory = self._directory if paths is self._source else None
+        return self._disk.read_part(path, high - low, low, directory=directory)
 
     def _copy(self, number: int, size: int) -> None:
         """Copy `size` bytes of a segment, verified, to stable storage, into their place."""

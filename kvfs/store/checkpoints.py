@@ -22,7 +22,7 @@ from kvfs.checkpoint import BadCheckpointError, Checkpoint, Position, write
 from kvfs.checkpoint.format import TRACE
 from kvfs.errors import KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
-from kvfs.segment import Segment, misplaced
+from kvfs.segment import misplaced, name_of
 from kvfs.table import Table
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from kvfs.config import Config
     from kvfs.disk import Disk
+    from kvfs.records import Location, Record
     from kvfs.store.moment import Moment
 
 DIRECTORY = "checkpoints"
@@ -54,6 +55,12 @@ def due_in_background(values: int) -> int:
     return max(_BACKGROUND, values // 4)
 
 
+def defaults_of(disk: Disk, path: str, config: Config) -> tuple[int, int, int]:
+    """Return the owner and the time that nodes have of which no record says otherwise."""
+    owner = disk.stat(path)
+    return owner.st_uid, owner.st_gid, config.created
+
+
 class Standing(NamedTuple):
     """A table that stands on a checkpoint, or on nothing, and where the log goes on."""
 
@@ -69,6 +76,21 @@ class Standing(NamedTuple):
             return None
         position = self.checkpoint.position
         return LogEnd(position.segment, position.offset, position.sequence)
+
+    def forward(self, records: Iterable[tuple[Record, Location]]) -> int:
+        """Bring the table forward by `records`, which come next; return the latest time so far.
+
+        Raises `CorruptionError`, which names the place, where one does not fit.
+        """
+        apply, latest = self.table.apply, self.time
+        for record, location in records:
+            try:
+                apply(record, location)
+            except KvfsError as error:
+                raise misplaced(location, error) from None
+            latest = max(latest, record.time)
+        self.table.detached.clear()
+        return latest
 
 
 class Checkpoints:
@@ -111,7 +133,7 @@ class Checkpoints:
         With `moment`, on the newest of those that hold nothing later.
         Others are told to the log of the daemon, and passed over.
         """
-        defaults = self._defaults()
+        defaults = defaults_of(self._disk, self._path, self._config)
         for name, checkpoint in self.open_each():
             if isinstance(checkpoint, Checkpoint):
                 position = checkpoint.position
@@ -177,16 +199,9 @@ class Checkpoints:
         """Bring the table forward to the last whole batch before `until`; return that, and its time."""
         paths = LogPaths.of(self._path)
         directory = self._disk.open_directory(paths.segments)
-        table, time = standing.table, standing.time
         try:
             log = Replay(self._disk, paths, self._config, directory, standing.start, until)
-            for record, location in log.records():
-                try:
-                    table.apply(record, location)
-                except KvfsError as error:
-                    raise misplaced(location, error) from None
-                time = max(time, record.time)
-                table.detached.clear()
+            time = standing.forward(log.records())
         finally:
             self._disk.close(directory)
         return log.end, time
@@ -196,7 +211,7 @@ class Checkpoints:
         position = Position(
             *(end.sequence, end.segment, end.offset, trace, traced, time),
             len(standing.table.nodes),
-            self._defaults(),
+            defaults_of(self._disk, self._path, self._config),
         )
         name = f"{end.sequence:020}{_SUFFIX}"
         path = os.path.join(self._directory, name)
@@ -221,11 +236,6 @@ class Checkpoints:
         kept = {name, os.path.basename(below.path) if below else name}
         self.forget(other for other in self.names() if other not in kept)
 
-    def _defaults(self) -> tuple[int, int, int]:
-        """Return the owner and the time that nodes have of which no record says otherwise."""
-        owner = self._disk.stat(self._path)
-        return owner.st_uid, owner.st_gid, self._config.created
-
     def _misfit(self, position: Position) -> str | None:
         """Return why a checkpoint is not of this log, as it lies here, or None if it is."""
         try:
@@ -234,23 +244,15 @@ class Checkpoints:
             return "it does not fit the log"
         if (trace, traced) != (position.trace, position.traced):
             return "it does not fit the log"
-        if position.defaults != self._defaults():
+        if position.defaults != defaults_of(self._disk, self._path, self._config):
             return "the store had another owner"
         return None
 
     def _trace(self, number: int, offset: int) -> tuple[int, int]:
         """Return a checksum of the head of a segment and some bytes before `offset`; how many."""
-        segments = LogPaths.of(self._path).segments
-        directory = self._disk.open_directory(segments)
-        try:
-            segment = Segment.open(self._disk, segments, number, directory=directory)
-            try:
-                head = segment.read(0, self._head)
-                data = segment.read(max(offset - TRACE, 0), min(offset, TRACE))
-            finally:
-                segment.close()
-        finally:
-            self._disk.close(directory)
+        segment = os.path.join(LogPaths.of(self._path).segments, name_of(number))
+        head = self._disk.read_part(segment, self._head, 0)
+        data = self._disk.read_part(segment, min(offset, TRACE), max(offset - TRACE, 0))
         return crc32c(data, crc32c(head)), len(data)
 
 

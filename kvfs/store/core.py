@@ -17,7 +17,6 @@ from kvfs.errors import (
     ClosedError,
     ConfigError,
     CorruptionError,
-    KvfsError,
     NoSpaceError,
     ReadOnlyError,
     in_words,
@@ -25,7 +24,6 @@ from kvfs.errors import (
 from kvfs.log import Log
 from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
 from kvfs.recovery import LogPaths
-from kvfs.segment import misplaced
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, due_at_close
 from kvfs.store.lock import FILE as LOCK
@@ -122,22 +120,15 @@ class Core:
         standing = self.checkpoints.stand(moment)
         self.table, self._checkpoint = standing.table, standing.checkpoint
         self.table.nodes.keeps_values = self.writable  # from the replay on
-        self._last_time = standing.time
-        apply = self.table.apply
-        for record, location in self.log.replay(standing.start, moment.has if moment else None):
-            try:
-                apply(record, location)
-            except KvfsError as error:
-                raise misplaced(location, error) from None
-            self._last_time = max(self._last_time, record.time)
+        records = self.log.replay(standing.start, moment.has if moment else None)
+        latest = standing.forward(records)
         if moment and moment.sequence is not None and moment.sequence >= self.log.sequence:
             message = (
                 f"there is no record {moment.sequence} yet: the log has {self.log.sequence}"
                 " (a number is a record's; a time is written like 2026-11-28)"
             )
             raise ConfigError(message)
-        self.table.detached.clear()
-        self._last_time = min(self._last_time, time.time_ns())
+        self._last_time = min(latest, time.time_ns())
         self._replay_ino = self.table.next_ino
 
     def note_mounted(self) -> None:

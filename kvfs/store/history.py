@@ -13,6 +13,7 @@ from kvfs.errors import KvfsError
 from kvfs.records import Mkdir
 from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import misplaced
+from kvfs.store.checkpoints import defaults_of
 from kvfs.store.opening import read_config
 from kvfs.table import File, Table
 
@@ -84,12 +85,11 @@ class _Reading:
         self._disk = disk
         self._paths = LogPaths.of(path)
         self._config = read_config(path, disk)
-        self._owner = disk.stat(path)
+        self._defaults = defaults_of(disk, path, self._config)
 
     def changes(self) -> Iterator[tuple[Change, set[int]]]:
         """Yield every record, and the numbers of the nodes that it is about."""
-        owner = self._owner
-        self.table = table = Table(owner.st_uid, owner.st_gid, self._config.created)
+        self.table = table = Table(*self._defaults)
         directory = self._disk.open_directory(self._paths.segments)
         try:
             log = Replay(self._disk, self._paths, self._config, directory)
@@ -158,20 +158,16 @@ def differences(old: Store, new: Store) -> Iterator[tuple[str, bytes]]:
             yield ADDED, key
         elif sides == {False}:
             yield REMOVED, key
-        elif _shown(old, key) != _shown(new, key) and not _same(old, new, key):
-            yield CHANGED, key
+        else:
+            before, after = _shown(old, key), _shown(new, key)
+            # The same bytes may lie elsewhere in the log.
+            if before != after and (before[1:] != after[1:] or old.get(key) != new.get(key)):
+                yield CHANGED, key
 
 
 def _shown(store: Store, key: bytes) -> tuple[Any, ...]:
     """Return what tells two values of `key` apart without reading them, mostly."""
-    table = store._core.table  # noqa: SLF001 - of the same layer
-    ino = table.number_of(key)
-    node = None if ino is None else table.nodes.look(ino)
+    node = store._core.table.look(key)  # noqa: SLF001 - of the same layer
     if not isinstance(node, File):
         return ()
     return node.extents, node.length, node.mode, node.uid, node.gid, node.xattrs
-
-
-def _same(old: Store, new: Store, key: bytes) -> bool:
-    """Tell whether `key` has the same attributes and bytes, which may lie elsewhere in the log."""
-    return _shown(old, key)[1:] == _shown(new, key)[1:] and old.get(key) == new.get(key)

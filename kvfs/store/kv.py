@@ -121,8 +121,7 @@ class Store:
         key = _bytes(key)
         with self._core.lock:
             self._core.check()
-            ino = self._core.table.number_of(key)
-            node = None if ino is None else self._core.table.nodes.look(ino)
+            node = self._core.table.look(key)
         return self._pieces(node, size) if isinstance(node, File) else None
 
     def _pieces(self, node: File, size: int) -> Iterator[bytes]:
@@ -152,8 +151,7 @@ class Store:
         """Return what the file at `key` has beside its value, or None if `key` has no value."""
         with self._core.lock:
             self._core.check()
-            ino = self._core.table.number_of(_bytes(key))
-            node = None if ino is None else self._core.table.nodes.look(ino)
+            node = self._core.table.look(_bytes(key))
             if not isinstance(node, File):
                 return None
             return Look(stat.S_IMODE(node.mode), node.uid, node.gid, dict(node.xattrs or {}))

@@ -25,7 +25,7 @@ from kvfs.errors import (
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange, origin
-from kvfs.store.checkpoints import Checkpoints
+from kvfs.store.checkpoints import Checkpoints, defaults_of
 from kvfs.store.core import check_directories
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
@@ -137,8 +137,7 @@ def _rewrite(
 ) -> Repair:
     """Write what can be kept of the log to the directory `work`, synced."""
     paths = LogPaths(work, os.path.join(path, "quarantine"), os.path.join(work, "clean"))
-    owner = disk.stat(path)
-    table = Table(owner.st_uid, owner.st_gid, config.created)
+    table = Table(*defaults_of(disk, path, config))
     log = Log(disk, paths, config, writable=True)
     log.max_record = _UNBOUNDED  # what was written once is kept, whatever `store.toml` says now
     salvage = Salvage(log, table)

@@ -12,7 +12,7 @@ from kvfs.errors import KvfsError
 from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import misplaced, name_of, numbers_of
 from kvfs.store import exchange
-from kvfs.store.checkpoints import Checkpoints
+from kvfs.store.checkpoints import Checkpoints, defaults_of
 from kvfs.store.core import check_directories
 from kvfs.store.opening import read_config
 from kvfs.store.survey import Survey
@@ -110,8 +110,7 @@ def examine(
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Report, Survey | None]:
     """Return what `check` does of the store of `config` at `path`, and if it is damaged, all of it."""
-    owner = disk.stat(path)
-    table = Table(owner.st_uid, owner.st_gid, config.created)
+    table = Table(*defaults_of(disk, path, config))
     checkpoints = dict(Checkpoints(disk, path, config).open_each())
     try:
         found, compared = _replay_beside(disk, path, config, table, checkpoints, progress)

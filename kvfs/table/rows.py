@@ -38,7 +38,7 @@ NOWHERE = Location(0, 0, 0)
 """Where the data of an empty file is."""
 
 
-def can_rest(file: File) -> bool:
+def _can_rest(file: File) -> bool:
     """Tell whether `file` is all that a file at rest can be."""
     extents = file.extents
     whole = not extents or (
@@ -58,7 +58,7 @@ def can_rest(file: File) -> bool:
 
 def pack(node: Node) -> bytes:
     """Return the row of `node`, all of whose data is in the log."""
-    if isinstance(node, File) and can_rest(node):
+    if isinstance(node, File) and _can_rest(node):
         location = node.extents[0].location if node.extents else NOWHERE
         return (
             REST.pack(

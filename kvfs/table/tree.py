@@ -158,6 +158,11 @@ class Tree:
         ino = self.number_of(key)
         return None if ino is None else self.nodes[ino]
 
+    def look(self, key: bytes) -> Node | None:
+        """Return what `find` does, for reading only: a file at rest stays so."""
+        ino = self.number_of(key)
+        return None if ino is None else self.nodes.look(ino)
+
     def find_directory(self, key: bytes) -> Directory | None:
         """Return the directory at the path `key`; the empty key is the root."""
         names = keys.split(key) if key else []
