@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 from kvfs.codec import BinaryCodec, Codec, TextCodec
 from kvfs.errors import ConfigError, NewerFormatError, NotAStoreError
+from kvfs.retention import Retention
 
 FILE = "store.toml"
 VERSION = 1
 DEFAULT_SEGMENT_SIZE = 64 * 1024 * 1024
+DEFAULT_HISTORY = "1d,1GiB"
 _MAX_SEGMENT_SIZE = 2**32 - 1
 _ID_BYTES = 16
 _MAX_TIME = 2**62
@@ -23,35 +25,41 @@ class Config(NamedTuple):
     """The content of `store.toml`.
 
     `created` is in nanoseconds since 1970; `max_segment_size` in bytes.
+    `keep_history` is how much of its past the store keeps, as `Retention` parses it.
     """
 
     format: str
     max_segment_size: int
     id: bytes
     created: int
+    keep_history: str = DEFAULT_HISTORY
 
     def codec(self) -> Codec:
         """Return the codec of the store."""
         return BinaryCodec(self.id) if self.format == "binary" else TextCodec(self.created)
 
 
-def make(form: str, max_segment_size: int, created: int) -> Config:
+def make(
+    form: str, max_segment_size: int, created: int, keep_history: str = DEFAULT_HISTORY
+) -> Config:
     """Return the configuration of a new store.
 
     Raises `ConfigError` for a format or a size that cannot be.
     """
-    return _checked(Config(form, int(max_segment_size), secrets.token_bytes(_ID_BYTES), created))
+    store_id = secrets.token_bytes(_ID_BYTES)
+    return _checked(Config(form, int(max_segment_size), store_id, created, keep_history))
 
 
 def dump(config: Config) -> bytes:
     """Return the bytes of `store.toml`."""
     return (
-        "# A kvfs store. Written once, when the store was made.\n"
+        "# A kvfs store. Only keep_history may change.\n"
         f'format = "{config.format}"\n'
         f"version = {VERSION}\n"
         f"max_segment_size = {config.max_segment_size}\n"
         f'id = "{config.id.hex()}"\n'
         f"created = {config.created}\n"
+        f'keep_history = "{config.keep_history}"\n'
     ).encode()
 
 
@@ -78,12 +86,15 @@ def load(data: bytes, path: str) -> Config:
         raise NewerFormatError(message)
     try:
         store_id = bytes.fromhex(values["id"])
-        config = Config(values["format"], values["max_segment_size"], store_id, values["created"])
+        config = Config(
+            *(values["format"], values["max_segment_size"], store_id, values["created"]),
+            values.get("keep_history", DEFAULT_HISTORY),
+        )
     except (KeyError, TypeError, ValueError) as error:
         message = f"{path} is damaged: {error}"
         raise ConfigError(message) from None
     numbers = (config.max_segment_size, config.created)
-    kinds = all(type(number) is int for number in numbers)
+    kinds = all(type(number) is int for number in numbers) and type(config.keep_history) is str
     if len(store_id) != _ID_BYTES or not kinds or not 0 <= config.created < _MAX_TIME:
         message = f"{path} is damaged: a value is not of its kind"
         raise ConfigError(message)
@@ -124,4 +135,5 @@ def _checked(config: Config) -> Config:
             f" and {_MAX_SEGMENT_SIZE} bytes, as the {config.format} format needs"
         )
         raise ConfigError(message)
+    Retention.parse(config.keep_history)
     return config

@@ -189,6 +189,10 @@ class Disk:
             return True
         return False
 
+    def lock_shared(self, fd: int) -> None:
+        """Take the lock of the open file together with others, waiting for who has it alone."""
+        fcntl.flock(fd, fcntl.LOCK_SH)
+
     def read_part(
         self, path: str, size: int, offset: int, *, directory: int | None = None
     ) -> bytes:

@@ -81,6 +81,16 @@ class CorruptionError(KvfsError):
     code = errno.EIO
 
 
+class MissingSegmentError(CorruptionError):
+    """A segment of the log is not there."""
+
+
+class PastGoneError(KvfsError):
+    """The store is not kept as it was then."""
+
+    code = errno.ENOENT
+
+
 class StoreFailedError(KvfsError):
     """An earlier write or fsync failed; the store takes no more writes."""
 

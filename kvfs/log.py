@@ -132,9 +132,7 @@ class Log:
             self._finish_restoring()
         mark = self.end
         try:
-            if self._marked_clean:
-                self._disk.unlink(self._paths.clean)
-                self._marked_clean = False
+            self._unmark_clean()
             return self._write(encoded)
         except (OSError, MemoryError) as error:
             self._refuse(mark, error)
@@ -204,6 +202,32 @@ class Log:
             active = self._active
             return (active.number, active.synced) if active else (0, 0)
 
+    def roll(self) -> None:
+        """Begin a new segment, if the last one has any record; all before it is stable on return.
+
+        Raises as `append` does.
+        """
+        self.check_writable()
+        if self._unrestored:
+            self._finish_restoring()
+        if self._active is None or self._active.size <= self.codec.header_size:
+            return
+        mark = self.end
+        try:
+            self._unmark_clean()
+            self._roll()
+            with self._sync_lock:
+                self._sync_active(self._active)
+        except (OSError, MemoryError) as error:
+            self._refuse(mark, error)
+            raise
+
+    def forget(self, number: int) -> None:
+        """Close the segment `number`, which is to go, if it is open for reading."""
+        segment = self._readers.pop(number, None)
+        if segment:
+            segment.close()
+
     def check_fits(self, record: Record) -> None:
         """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
         check_length(record, len(self.codec.encode(record)), self.max_record)
@@ -246,6 +270,12 @@ class Log:
         if self._directory is not None:
             self._disk.close(self._directory)
             self._directory = None
+
+    def _unmark_clean(self) -> None:
+        """Remove the file that says where the log was closed: it goes on from there."""
+        if self._marked_clean:
+            self._disk.unlink(self._paths.clean)
+            self._marked_clean = False
 
     def _write(self, encoded: list[tuple[bytes, Data]]) -> list[Location]:
         """Write the records, rolling to a new segment where one does not fit."""
@@ -349,9 +379,7 @@ class Log:
             self._unrestored = None
 
     def _drop(self, number: int) -> None:
-        stale = self._readers.pop(number, None)
-        if stale:
-            stale.close()
+        self.forget(number)
         with suppress(FileNotFoundError):
             self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
 

@@ -65,6 +65,18 @@ class Write(NamedTuple):
     time: int = 0
 
 
+class Relocate(NamedTuple):
+    """What stands at `offset` (bytes) of the value of `key` is `data`, as before: it lies here now.
+
+    Changes nothing that anybody sees, nor any time.
+    """
+
+    key: bytes
+    offset: int
+    data: bytes | bytearray | memoryview
+    time: int = 0
+
+
 class Truncate(NamedTuple):
     """The value of `key` has `size` bytes, cut or filled with zeros."""
 
@@ -154,6 +166,7 @@ Record = (
     Put
     | Delete
     | Write
+    | Relocate
     | Truncate
     | Mkdir
     | Symlink

@@ -21,7 +21,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.codec import BadRecordError
-from kvfs.errors import CorruptionError, KvfsError
+from kvfs.errors import CorruptionError, KvfsError, MissingSegmentError
 from kvfs.records import Location, new_tuple
 from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
 
@@ -70,6 +70,7 @@ class LogEnd(NamedTuple):
 
 
 _BEGINNING = LogEnd(0, 0, 0)
+_NEVER = -1  # a time before that of any record
 
 
 class Replay:
@@ -113,32 +114,16 @@ class Replay:
         self.lost = 0
 
     def segments(self) -> list[int]:
-        """Return the numbers of the segments to read, of which, and before which, none may be missing.
-
-        Raises `CorruptionError` where one is.
-        """
-        names = self._disk.list(self._directory)
-        listed = set(numbers_of(names))
-        last = max(listed, default=0)
+        """Return the numbers of the segments to read, none of which may be missing."""
+        last = max(numbers_of(self._disk.list(self._directory)), default=0)
         if self._until:
             last = min(last, self._until[0])
-        for number in range(1, last + 1):
-            # A list that is made beside a writer can have a new segment and not the one before.
-            if number not in listed and not self._is_there(number):
-                message = f"segment {name_of(number)} is missing"
-                raise CorruptionError(message)
         return list(range(max(self._start.segment, 1), last + 1))
-
-    def _is_there(self, number: int) -> bool:
-        with suppress(FileNotFoundError):
-            self._disk.stat(self._path(number), directory=self._directory)
-            return True
-        return False
 
     def records(self) -> Iterator[tuple[Record, Location]]:
         """Yield the records of all whole batches, in order.
 
-        Raises `CorruptionError` at damage.
+        Raises `CorruptionError` at damage, `MissingSegmentError` where one is missing.
         """
         # Read before the segments are listed: a writer may close beside us.
         clean = None if self._until else read_clean(self._disk, self._paths.clean)
@@ -148,7 +133,7 @@ class Replay:
         sequence = self._start.sequence
         for number in numbers:
             last = number == numbers[-1]
-            if last and self._has_all(number, clean):
+            if not batch and self._is_done(number, sequence, clean if last else None):
                 return
             data = self._read(number)
             self._last = number
@@ -176,7 +161,13 @@ class Replay:
                 if not last or self.clean or not self._is_torn(data, number, error):
                     raise damaged(number, error) from None
 
-    def _has_all(self, number: int, clean: tuple[int, int] | None) -> bool:
+    def _is_done(self, number: int, sequence: int, clean: tuple[int, int] | None) -> bool:
+        """Tell whether segment `number`, which may be gone, need not be read."""
+        if self._has and not self._has(sequence, _NEVER):
+            return True
+        return clean is not None and self._has_all(number, clean)
+
+    def _has_all(self, number: int, clean: tuple[int, int]) -> bool:
         """Note the last segment as read if a clean close left it where the reading starts."""
         size = self._start.offset
         if number != self._start.segment or clean != (number, size) or size != self._size(number):
@@ -288,6 +279,9 @@ class Replay:
     def _load(self, number: int) -> bytes:
         try:
             return self._disk.read_file(self._path(number), directory=self._directory)
+        except FileNotFoundError:
+            message = f"segment {name_of(number)} is missing"
+            raise MissingSegmentError(message) from None
         except OSError as error:
             message = f"segment {name_of(number)} cannot be read: {error.strerror}"
             raise KvfsError(message, error.errno) from error

@@ -7,6 +7,7 @@ tables, the state, and at the very end a footer that says where those are.
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from typing import NamedTuple
 
 from crc32c import crc32c
@@ -14,7 +15,7 @@ from crc32c import crc32c
 from kvfs.table.tree import TreeState
 
 MAGIC = b"kvfs ckp"
-VERSION = 1
+VERSION = 2
 HEAD = struct.Struct("<8sII")
 """Magic, version, zeros. For those who look at the file from its start."""
 FOOTER = struct.Struct("<QIQIQII16s8sI")
@@ -22,10 +23,13 @@ FOOTER = struct.Struct("<QIQIQII16s8sI")
 before the footer; id of the store; magic; crc of the footer up to here."""
 _INDEX = struct.Struct("<QIIH")
 """Offset, length and crc of a block; length of its first key, which follows."""
-_STATE = struct.Struct("<QIIQIqIIqQQQII")
+_STATE = struct.Struct("<QIIQIqIIqQQQIII")
 """Sequence number; segment and offset of the end; how many nodes; crc of the bytes before the end;
 time of the latest record; uid, gid and time that are the defaults; next inode number; next piece;
-how many values; how many bytes before the end `crc` is of; how many keys stand aside, which follow."""
+how many values; how many bytes before the end `crc` is of; how many keys stand aside, and how many
+segments hold data of nodes: both follow."""
+_LIVE = struct.Struct("<IQ")
+"""The number of a segment, and how many bytes of it the nodes take."""
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
 _NAMED = struct.Struct("<QB")
@@ -119,25 +123,26 @@ def load_index(data: bytes) -> list[Block]:
     return blocks
 
 
-def dump_state(position: Position, state: TreeState) -> bytes:
-    """Return the state part of a checkpoint."""
+def dump_state(position: Position, state: TreeState, live: Counter[int]) -> bytes:
+    """Return the state part of a checkpoint; `live` are the bytes in use by segment."""
     sequence, segment, offset, trace, traced, time, nodes, defaults = position
     next_ino, next_piece, values, shadowed = state
     parts = [
         _STATE.pack(
             *(sequence, segment, offset, nodes, trace, time, *defaults),
-            *(next_ino, next_piece, values, traced, len(shadowed)),
+            *(next_ino, next_piece, values, traced, len(shadowed), len(live)),
         )
     ]
     for key in sorted(shadowed):
         parts += (_KEY.pack(len(key)), key)
+    parts += [_LIVE.pack(number, live[number]) for number in sorted(live)]
     return b"".join(parts)
 
 
-def load_state(data: bytes) -> tuple[Position, TreeState]:
+def load_state(data: bytes) -> tuple[Position, TreeState, Counter[int]]:
     """Return what `dump_state` was given. Raises `struct.error` for what is none."""
     sequence, segment, offset, nodes, trace, time, *rest = _STATE.unpack_from(data)
-    *defaults, next_ino, next_piece, values, traced, aside = rest
+    *defaults, next_ino, next_piece, values, traced, aside, used = rest
     keys = []
     place = _STATE.size
     for _ in range(aside):
@@ -145,11 +150,12 @@ def load_state(data: bytes) -> tuple[Position, TreeState]:
         place += _KEY.size
         keys.append(data[place : place + length])
         place += length
+    live = Counter(dict(_LIVE.unpack_from(data, place + n * _LIVE.size) for n in range(used)))
     uid, gid, created = defaults
     position = Position(
         *(sequence, segment, offset, trace, traced, time, nodes), (uid, gid, created)
     )
-    return position, TreeState(next_ino, next_piece, values, frozenset(keys))
+    return position, TreeState(next_ino, next_piece, values, frozenset(keys)), live
 
 
 def dump_footer(parts: list[tuple[int, int]], body: int, store_id: bytes) -> bytes:

@@ -27,6 +27,7 @@ from kvfs.checkpoint.format import (
     number_of,
 )
 from kvfs.errors import CorruptionError
+from kvfs.table.rows import weigh
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +60,7 @@ class Checkpoint:
         self._check_body(size - FOOTER.size, body)
         indices = [disk.read(fd, length, offset) for offset, length in parts]
         try:
-            self.position, self.state = load_state(indices.pop())
+            self.position, self.state, self.live = load_state(indices.pop())
             self._inodes, self._names = (
                 Blocks(load_index(indices[table]), KEY_OF[table], self._load)
                 for table in (INODES, NAMES)
@@ -96,6 +97,12 @@ class Checkpoint:
     def numbers(self) -> Iterator[int]:
         """Yield the numbers of all its nodes, ascending."""
         return (number_of(row) for row, _ in self._inodes.rows())
+
+    def holding(self, segments: set[int]) -> Iterator[int]:
+        """Yield the numbers of the nodes that have data in any of `segments`."""
+        for row, _ in self._inodes.rows():
+            if any(segment in segments for segment, _ in weigh(row[8:])):
+                yield number_of(row)
 
     def entry(self, directory: int, name: bytes) -> int | None:
         """Return the number of what `directory` has under `name`, if anything."""

@@ -5,7 +5,7 @@ Blocks in which nothing changed are copied as they are.
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from kvfs.checkpoint.blocks import BlockWriter, Writer
@@ -23,12 +23,13 @@ from kvfs.checkpoint.format import (
     name_key,
     name_row,
 )
+from kvfs.table.rows import weigh
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kvfs.checkpoint.blocks import Blocks
-    from kvfs.checkpoint.format import Position
+    from kvfs.checkpoint.format import Block, Position
     from kvfs.checkpoint.read import Checkpoint
     from kvfs.disk import Disk
     from kvfs.table import Table
@@ -47,29 +48,86 @@ def write(
     """
     out = Writer(disk, fd)
     out.write(HEAD.pack(MAGIC, VERSION, 0))
+    live = _Live(below.live if below else {})
     indices = []
-    for kind, changes in ((INODES, _inodes(table)), (NAMES, _names(table))):
+    for kind, changes in ((INODES, live.following(_inodes(table))), (NAMES, _names(table))):
         blocks = BlockWriter(out, KEY_OF[kind])
-        _merge(below.tables[kind] if below else None, changes, blocks, KEY_OF[kind])
+        _merge(
+            below.tables[kind] if below else None,
+            changes,
+            blocks,
+            KEY_OF[kind],
+            live.lose if kind == INODES else _nothing,
+        )
         indices.append(dump_index(blocks.blocks))
     parts = [out.write(index) for index in indices]
-    parts.append(out.write(dump_state(position, table.state())))
+    parts.append(out.write(dump_state(position, table.state(), live.bytes)))
     out.flush()
     out.write(dump_footer(parts, out.crc, store_id))
     out.flush()
 
 
-def agrees(table: Table, checkpoint: Checkpoint) -> bool:
-    """Tell whether `table`, which stands on nothing, has the nodes and names of `checkpoint`."""
+def _nothing(_row: bytes) -> None:
+    """Names take nothing in the log."""
+
+
+class _Live:
+    """How many bytes of each segment the nodes take, kept up while their rows are written."""
+
+    def __init__(self, below: dict[int, int]) -> None:
+        """Start with what the nodes of the checkpoint below take."""
+        self.bytes = Counter(below)
+
+    def following(self, changes: Iterator[Change]) -> Iterator[Change]:
+        """Yield `changes`, and count what their rows take."""
+        for key, row in changes:
+            if row is not None:
+                self._add(row, 1)
+            yield key, row
+
+    def lose(self, row: bytes) -> None:
+        """Note that `row`, of the checkpoint below, counts no more."""
+        self._add(row, -1)
+
+    def _add(self, row: bytes, sign: int) -> None:
+        for segment, size in weigh(row[8:]):
+            self.bytes[segment] += sign * size
+            if not self.bytes[segment]:
+                del self.bytes[segment]
+
+
+def agrees(table: Table, below: Checkpoint | None, checkpoint: Checkpoint) -> bool:
+    """Tell whether `table`, which stands on `below`, has the nodes and names of `checkpoint`."""
     if table.state() != checkpoint.state or len(table.nodes) != len(checkpoint):
         return False
-    return all(
-        all(
-            change[1] == row
-            for change, (row, _) in zip_longest(changes, blocks.rows(), fillvalue=(None, None))
-        )
-        for changes, blocks in zip((_inodes(table), _names(table)), checkpoint.tables, strict=True)
-    )
+    live = _Live(below.live if below else {})
+    changes = live.following(_inodes(table)), _names(table)
+    for kind, changed in zip((INODES, NAMES), changes, strict=True):
+        rows = _Comparison(checkpoint.tables[kind])
+        under = below.tables[kind] if below else None
+        _merge(under, changed, rows, KEY_OF[kind], live.lose if kind == INODES else _nothing)
+        if not rows.same:
+            return False
+    return live.bytes == checkpoint.live
+
+
+class _Comparison:
+    """Takes rows as a `BlockWriter` does, and holds them against those of a checkpoint."""
+
+    takes_blocks = False
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._rows = blocks.rows()
+        self.same = True
+
+    def add(self, row: bytes) -> None:
+        self.same = self.same and next(self._rows, (None, 0))[0] == row
+
+    def copy(self, data: bytes, block: Block) -> None:
+        raise NotImplementedError  # it takes none
+
+    def end(self) -> None:
+        self.same = self.same and next(self._rows, None) is None
 
 
 def _inodes(table: Table) -> Iterator[Change]:
@@ -89,8 +147,17 @@ def _names(table: Table) -> Iterator[Change]:
             yield name_key(directory, name), row
 
 
-def _merge(below: Blocks | None, changes: Iterator[Change], out: BlockWriter, key: slice) -> None:
-    """Write the rows of `below`, with `changes`, which come in the order of their keys, over them."""
+def _merge(
+    below: Blocks | None,
+    changes: Iterator[Change],
+    out: BlockWriter | _Comparison,
+    key: slice,
+    lose: Callable[[bytes], object],
+) -> None:
+    """Write the rows of `below`, with `changes`, which come in the order of their keys, over them.
+
+    `lose` is told the rows of `below` that count no more.
+    """
     over = _Changes(changes)
     if below is not None:
         # What comes behind the last row of a block, and before the next one, goes with it.
@@ -104,6 +171,8 @@ def _merge(below: Blocks | None, changes: Iterator[Change], out: BlockWriter, ke
                 for changed in over.before(row[key]):
                     out.add(changed)
                 kept = over.at(row[key], row)
+                if kept is not row:
+                    lose(row)
                 if kept is not None:
                     out.add(kept)
             for changed in over.before(bound):

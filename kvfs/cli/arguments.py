@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import click
 
-_SIZE = re.compile(r"([0-9]{1,30})\s*(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
-_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+from kvfs.units import format_size, parse_size
 
 
 class ByteSize(int):
@@ -19,10 +17,7 @@ class ByteSize(int):
 
     def __str__(self) -> str:
         """Return for example 64MiB."""
-        for unit, power in reversed(_UNITS.items()):
-            if power and self and self % 1024**power == 0:
-                return f"{int(self) // 1024**power}{unit.upper()}iB"
-        return f"{int(self)}B"
+        return format_size(int(self))
 
 
 class _SizeType(click.ParamType[int]):
@@ -33,10 +28,10 @@ class _SizeType(click.ParamType[int]):
     ) -> ByteSize:
         if isinstance(value, int):
             return ByteSize(value)
-        match = _SIZE.fullmatch(value.strip())
-        if match is None:
+        size = parse_size(value)
+        if size is None:
             self.fail(f"{value!r} is no size; write for example 65536, 64KiB or 64MiB", param, ctx)
-        return ByteSize(int(match[1]) * 1024 ** _UNITS[(match[2] or "").lower()])
+        return ByteSize(size)
 
 
 class _PathType(click.ParamType[str]):

@@ -1,4 +1,4 @@
-"""The fields of the twelve record types, in the order both codecs store them.
+"""The fields of the record types, in the order both codecs store them.
 
 A field is BYTES (a key or a name), NUMBER (unsigned, below 2**64) or DATA
 (bytes of any length, at most one to a record). After the fields come the
@@ -58,6 +58,7 @@ LAYOUTS = (
     Layout(records.Setattr, 10, b"A", (_KEY,), ("directory",), attrs=True),
     Layout(records.Setxattr, 11, b"X", (_KEY, _NAME, ("value", _D)), ("directory",), attrs=False),
     Layout(records.Removexattr, 12, b"U", (_KEY, _NAME), ("directory",), attrs=False),
+    Layout(records.Relocate, 13, b"V", (_KEY, ("offset", _N), ("data", _D)), (), attrs=False),
 )
 
 BY_TYPE = {layout.type: layout for layout in LAYOUTS}

@@ -3,7 +3,7 @@
 A checkpoint is made from files alone: the checkpoint before it, and what of the
 log is on stable storage. So whoever has the files can make it, beside a writer
 or alone, and it is the same. It counts once it has its name, when all of it is
-on stable storage. The last two are kept.
+on stable storage. Which are kept, and which segments, `keeping` says.
 
 The text format has none: there the log is all there is, for anybody to read and
 to edit.
@@ -11,18 +11,25 @@ to edit.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
-from contextlib import suppress
+import re
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from crc32c import crc32c
 
 from kvfs.checkpoint import BadCheckpointError, Checkpoint, Position, write
 from kvfs.checkpoint.format import TRACE
+from kvfs.codec import BadRecordError
 from kvfs.errors import KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
-from kvfs.segment import misplaced, name_of
+from kvfs.retention import Retention
+from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
+from kvfs.store.keeping import Known, Plan, plan
+from kvfs.store.moment import read_snapshots
 from kvfs.table import Table
 
 if TYPE_CHECKING:
@@ -35,7 +42,10 @@ if TYPE_CHECKING:
 
 DIRECTORY = "checkpoints"
 _LOCK = "lock"
-_SUFFIX = ".ckp"
+_SUFFIX, _COPY = ".ckp", "-2.ckp"
+_NAME = re.compile(r"[0-9]{20,}(-2)?\.ckp")
+_NO_FILE = (errno.EISDIR, errno.EINVAL, errno.ELOOP)
+"""What opening anything but a file gives."""
 _FEW, _MANY = 100_000, 300_000
 _BACKGROUND = 100_000
 _log = logging.getLogger(__name__)
@@ -93,6 +103,19 @@ class Standing(NamedTuple):
         return latest
 
 
+class Kept(NamedTuple):
+    """What is kept of a store: the plan, the newest checkpoint, and the bytes of each segment."""
+
+    plan: Plan
+    newest: Known | None
+    sizes: dict[int, int]
+
+    @property
+    def free(self) -> list[int]:
+        """The segments that may go."""
+        return sorted(self.sizes.keys() - self.plan.segments)
+
+
 class Checkpoints:
     """The checkpoints of the store of `config` at `path`."""
 
@@ -112,20 +135,12 @@ class Checkpoints:
     def open_each(self) -> Iterator[tuple[str, Checkpoint | str]]:
         """Yield the name of each, the newest first, and with it the open one, or why it is no good."""
         for name in self.names():
-            path = os.path.join(self._directory, name)
             try:
-                checkpoint = Checkpoint.open(self._disk, path, self._config.id)
+                yield name, self._open(name)
             except FileNotFoundError:
                 continue  # newer ones have come meanwhile; this log is as good without
             except (BadCheckpointError, OSError) as error:
                 yield name, in_words(error) if isinstance(error, OSError) else str(error)
-                continue
-            reason = self._misfit(checkpoint.position)
-            if reason is None:
-                yield name, checkpoint
-            else:
-                checkpoint.close()
-                yield name, reason
 
     def stand(self, moment: Moment | None = None) -> Standing:
         """Return a table that stands on the newest checkpoint that is good and fits the log.
@@ -133,17 +148,56 @@ class Checkpoints:
         With `moment`, on the newest of those that hold nothing later.
         Others are told to the log of the daemon, and passed over.
         """
-        defaults = defaults_of(self._disk, self._path, self._config)
         for name, checkpoint in self.open_each():
             if isinstance(checkpoint, Checkpoint):
                 position = checkpoint.position
                 if moment and not moment.has(position.sequence - 1, position.time):
                     checkpoint.close()
                     continue
-                table = Table(*defaults, (checkpoint, checkpoint.state))
-                return Standing(table, checkpoint, checkpoint.position.time)
+                return self._standing(checkpoint)
             _log.warning("checkpoint %s is not used: %s", name, checkpoint)
-        return Standing(Table(*defaults), None, 0)
+        return self._standing(None)
+
+    def begin(self) -> Standing:
+        """Return a table that stands where the log begins: on the oldest checkpoint that it leads on from.
+
+        That is none, and the table is empty, while no segment has been removed.
+        """
+        if self.begins_with_log:
+            return self._standing(None)
+        numbers = set(self._segments())
+        last = max(numbers, default=0)
+        found: Checkpoint | None = None
+        for _, checkpoint in self.open_each():
+            if not isinstance(checkpoint, Checkpoint):
+                continue
+            if numbers.issuperset(range(checkpoint.position.segment, last + 1)):
+                found, checkpoint = checkpoint, found  # noqa: PLW2901 - the newer one is closed
+            if checkpoint:
+                checkpoint.close()
+        return self._standing(found)
+
+    def _standing(self, checkpoint: Checkpoint | None) -> Standing:
+        defaults = defaults_of(self._disk, self._path, self._config)
+        if checkpoint is None:
+            return Standing(Table(*defaults), None, 0)
+        table = Table(*defaults, (checkpoint, checkpoint.state))
+        return Standing(table, checkpoint, checkpoint.position.time)
+
+    @property
+    def begins_with_log(self) -> bool:
+        """Whether no segment has been removed."""
+        numbers = self._segments()
+        return numbers == list(range(1, len(numbers) + 1))
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Checkpoint]:
+        """Yield the checkpoint `name`, open. Raises `BadCheckpointError`, or what the disk says."""
+        checkpoint = self._open(name)
+        try:
+            yield checkpoint
+        finally:
+            checkpoint.close()
 
     def names(self) -> list[str]:
         """Return the names of the checkpoints there are, the newest first."""
@@ -155,18 +209,27 @@ class Checkpoints:
             return []
         return sorted((name for name in names if _is_checkpoint(name)), reverse=True)
 
-    def make(self, until: tuple[int, int]) -> bool:
-        """Make a checkpoint of the log up to `until`, a segment and an offset, and keep the last two.
+    def make(
+        self, until: tuple[int, int], retention: Retention | None = None, *, twice: bool = False
+    ) -> Kept | None:
+        """Make a checkpoint of the log up to `until`, a segment and an offset, and remove what may go.
 
-        All before that is on stable storage. False if there is nothing new, or
-        somebody else is making one. Raises `CorruptionError` at damage, or
-        what the disk says.
+        All before that is on stable storage. `retention` is how much of the past
+        is kept, if not as `store.toml` says. With `twice`, the new one is there
+        twice, so that nothing that only an older one needs is kept. Returns what is
+        kept now; None if somebody else is making one. Raises `CorruptionError` at
+        damage, or what the disk says.
         """
         if not self.possible:
-            return False
+            return None
         lock = self._disk.open(os.path.join(self._directory, _LOCK), os.O_RDWR | os.O_CREAT)
         try:
-            return self._disk.lock(lock) and self._make(until)
+            if not self._disk.lock(lock):
+                return None
+            self._make(until)
+            if twice:
+                self._copy_newest()
+            return self._prune(retention or Retention.parse(self._config.keep_history))
         finally:
             self._disk.close(lock)
 
@@ -183,17 +246,111 @@ class Checkpoints:
             except OSError as error:  # a directory, say
                 _log.warning("checkpoint %s is left: %s", name, in_words(error))
 
-    def _make(self, until: tuple[int, int]) -> bool:
+    def _make(self, until: tuple[int, int]) -> None:
         standing = self.stand()
         try:
             end, time = self._replay(standing, until)
-            if standing.start == end or not end.sequence:
-                return False
-            self._write(standing, end, time)
+            if end.sequence and standing.start != end:
+                self._write(standing, end, time)
         finally:
             if standing.checkpoint:
                 standing.checkpoint.close()
-        return True
+
+    def _copy_newest(self) -> None:
+        """Let the newest checkpoint be there twice."""
+        newest = next(iter(self.names()), None)
+        if newest is not None and not newest.endswith(_COPY):
+            data = self._disk.read_file(os.path.join(self._directory, newest))
+            copy = newest.removesuffix(_SUFFIX) + _COPY
+            self._disk.write_file(os.path.join(self._directory, copy), data)
+
+    def _prune(self, retention: Retention) -> Kept:
+        """Remove the checkpoints that may go, and tell which segments may."""
+        good, bad = self._known()
+        sizes = self.sizes()
+        found = plan(
+            good,
+            sizes,
+            (records for _, records, _ in read_snapshots(self._disk, self._path)),
+            self._first_of,
+            retention,
+            time.time_ns(),
+        )
+        stale = [*bad, *(known.name for known in good if known.name not in found.checkpoints)]
+        if stale:
+            self.forget(stale)
+            # Or a power cut brings one back that needs a segment which has gone by then.
+            self._disk.sync_directory(self._directory)
+        return Kept(found, good[0] if good else None, sizes)
+
+    def _known(self) -> tuple[list[Known], list[str]]:
+        """Return the good checkpoints, the newest first, and the names of the others.
+
+        Raises what the disk says: who cannot read one does not know whether it is good.
+        """
+        good: list[Known] = []
+        bad: list[str] = []
+        for name in self.names():
+            try:
+                with self.opened(name) as checkpoint:
+                    good.append(Known(name, checkpoint.position, checkpoint.live))
+            except BadCheckpointError:
+                bad.append(name)
+            except OSError as error:
+                if error.errno not in _NO_FILE:
+                    raise
+                bad.append(name)
+        return good, bad
+
+    def _open(self, name: str) -> Checkpoint:
+        """Open a checkpoint. Raises `BadCheckpointError` if it is none of this log."""
+        checkpoint = Checkpoint.open(
+            self._disk, os.path.join(self._directory, name), self._config.id
+        )
+        try:
+            self._check_fit(checkpoint)
+        except BaseException:
+            checkpoint.close()
+            raise
+        return checkpoint
+
+    def _check_fit(self, checkpoint: Checkpoint) -> None:
+        """Raise `BadCheckpointError` if `checkpoint` is not of this log, as it lies here."""
+        position = checkpoint.position
+        try:
+            trace = self._trace(position.segment, position.offset)
+        except FileNotFoundError:
+            trace = None
+        if trace != (position.trace, position.traced):
+            raise BadCheckpointError("it does not fit the log")
+        if position.defaults != defaults_of(self._disk, self._path, self._config):
+            raise BadCheckpointError("the store had another owner")
+        missing = checkpoint.live.keys() - set(self._segments())
+        if missing:
+            message = f"segment {name_of(min(missing))}, which it needs, is missing"
+            raise BadCheckpointError(message)
+
+    def _segments(self) -> list[int]:
+        """Return the numbers of the segments there are."""
+        return numbers_of(self._disk.list(LogPaths.of(self._path).segments))
+
+    def sizes(self) -> dict[int, int]:
+        """Return the bytes of each segment there is."""
+        segments = LogPaths.of(self._path).segments
+        return {
+            number: self._disk.stat(os.path.join(segments, name_of(number))).st_size
+            for number in self._segments()
+        }
+
+    def _first_of(self, number: int) -> int:
+        """Return how many records come before a segment. Raises `CorruptionError` at damage."""
+        codec = self._config.codec()
+        path = os.path.join(LogPaths.of(self._path).segments, name_of(number))
+        head = self._disk.read_part(path, self._head, 0)
+        try:
+            return check_header(codec, self._config.id, number, head) or 0
+        except BadRecordError as error:
+            raise damaged(number, error) from None
 
     def _replay(self, standing: Standing, until: tuple[int, int]) -> tuple[LogEnd, int]:
         """Bring the table forward to the last whole batch before `until`; return that, and its time."""
@@ -229,24 +386,6 @@ class Checkpoints:
             self._disk.close(fd)
         self._disk.rename(f"{path}.tmp", path)
         self._disk.sync_directory(self._directory)
-        self._keep(name, standing.checkpoint)
-
-    def _keep(self, name: str, below: Checkpoint | None) -> None:
-        """Remove all but `name` and the one that it was made from; the others are older, or no good."""
-        kept = {name, os.path.basename(below.path) if below else name}
-        self.forget(other for other in self.names() if other not in kept)
-
-    def _misfit(self, position: Position) -> str | None:
-        """Return why a checkpoint is not of this log, as it lies here, or None if it is."""
-        try:
-            trace, traced = self._trace(position.segment, position.offset)
-        except OSError:
-            return "it does not fit the log"
-        if (trace, traced) != (position.trace, position.traced):
-            return "it does not fit the log"
-        if position.defaults != defaults_of(self._disk, self._path, self._config):
-            return "the store had another owner"
-        return None
 
     def _trace(self, number: int, offset: int) -> tuple[int, int]:
         """Return a checksum of the head of a segment and some bytes before `offset`; how many."""
@@ -257,5 +396,4 @@ class Checkpoints:
 
 
 def _is_checkpoint(name: str) -> bool:
-    stem = name.removesuffix(_SUFFIX)
-    return stem != name and stem.isascii() and stem.isdigit()
+    return _NAME.fullmatch(name) is not None

@@ -17,17 +17,20 @@ from kvfs.errors import (
     ClosedError,
     ConfigError,
     CorruptionError,
+    MissingSegmentError,
     NoSpaceError,
+    PastGoneError,
     ReadOnlyError,
     in_words,
 )
 from kvfs.log import Log
-from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Write, new_tuple
+from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Relocate, Write, new_tuple
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, due_at_close
 from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
+from kvfs.store.readers import Reading, make_file
 from kvfs.table.node import MAX_INO
 from kvfs.table.table import MAX_TIME
 
@@ -90,6 +93,7 @@ class Core:
         self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
         """So many bytes of a value fit into one record, whatever its key is."""
         self._flock = Lock(disk, path)
+        self._reading = Reading(disk, path)
         self.log.on_failure = self._flock.note_failure
         self._last_time = 0
         self._replay_ino = 0
@@ -110,6 +114,9 @@ class Core:
             check_directories(self.disk, self.path, make=self.writable)
             if self.writable:
                 exchange.finish(self.disk, self.path)
+                make_file(self.disk, self.path)
+            else:
+                self._reading.begin()
             self._replay()
         except BaseException:
             self._let_go()
@@ -121,7 +128,15 @@ class Core:
         self.table, self._checkpoint = standing.table, standing.checkpoint
         self.table.nodes.keeps_values = self.writable  # from the replay on
         records = self.log.replay(standing.start, moment.has if moment else None)
-        latest = standing.forward(records)
+        try:
+            latest = standing.forward(records)
+        except MissingSegmentError:
+            if moment is None or self.checkpoints.begins_with_log:
+                raise
+            message = (
+                "the store is not kept any more as it was then; kvfs stat tells since when it is"
+            )
+            raise PastGoneError(message) from None
         if moment and moment.sequence is not None and moment.sequence >= self.log.sequence:
             message = (
                 f"there is no record {moment.sequence} yet: the log has {self.log.sequence}"
@@ -165,6 +180,7 @@ class Core:
         """Close what the table stands on, and let others have the store."""
         if self._checkpoint is not None:
             self._checkpoint.close()
+        self._reading.end()
         self._flock.release()
 
     def now(self) -> int:
@@ -311,15 +327,19 @@ class Core:
         return tuple(parts)
 
     def write_parts(self, record: Any, offset: int, data: Data) -> Sequence[Record]:
-        """Return the writes that put `data`, which they do not copy, at `offset`, like `record`."""
+        """Return the records that put `data`, which they do not copy, at `offset`, like `record`.
+
+        That is a write, or it relocates.
+        """
         if not data:
             return ()
+        kind: type[Write | Relocate] = type(record)
         if len(data) <= self.whole:
-            return (Write(record.key, offset, data, record.time),)
+            return (kind(record.key, offset, data, record.time),)
         chunk = max(self.log.codec.chunk(record, self.log.max_record), 1)
         view = memoryview(data)
         return [
-            Write(record.key, offset + start, view[start : start + chunk], record.time)
+            kind(record.key, offset + start, view[start : start + chunk], record.time)
             for start in range(0, len(data), chunk)
         ]
 

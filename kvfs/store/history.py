@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
-from kvfs.records import Mkdir
+from kvfs.records import Mkdir, Relocate
 from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import misplaced
-from kvfs.store.checkpoints import defaults_of
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.opening import read_config
-from kvfs.table import File, Table
+from kvfs.store.readers import held
+from kvfs.table import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from kvfs.records import Record
+    from kvfs.store.checkpoints import Standing
     from kvfs.store.kv import Store
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
@@ -54,7 +56,7 @@ def changes(path: str, key: bytes | None = None, disk: Disk | None = None) -> It
     named last, under the names that this had before. Raises `NotAStoreError`,
     `ConfigError` or `CorruptionError`.
     """
-    reading = _Reading(disk or Disk(), os.path.abspath(path))
+    reading = _Reading(disk or Disk(), os.path.abspath(path), key)
     if key is None:
         return (change for change, _ in reading.changes())
     return _of(reading, key)
@@ -66,9 +68,8 @@ def _of(reading: _Reading, key: bytes) -> Iterator[Change]:
     for change, numbers in reading.changes():
         if key in (change.key, change.new):
             last = numbers
-    ino = reading.table.number_of(key)
-    if ino is not None:
-        last = {ino}
+    if reading.named is not None:
+        last = {reading.named}
     for change, numbers in reading.changes():
         moved = change.what == "rename" and any(
             path and change.directory and key.startswith(path + b"/")
@@ -79,21 +80,30 @@ def _of(reading: _Reading, key: bytes) -> Iterator[Change]:
 
 
 class _Reading:
-    """Goes through the log of the store at `path`, from its start, with the table that it makes."""
+    """Goes through the log of the store at `path`, from where it begins, with the table that it makes."""
 
-    def __init__(self, disk: Disk, path: str) -> None:
+    def __init__(self, disk: Disk, path: str, key: bytes | None) -> None:
         self._disk = disk
+        self._path = path
+        self._key = key
+        self.named: int | None = None
+        """The number of what the key names in the end, once the reading has come there."""
         self._paths = LogPaths.of(path)
         self._config = read_config(path, disk)
-        self._defaults = defaults_of(disk, path, self._config)
+        self._checkpoints = Checkpoints(disk, path, self._config)
 
     def changes(self) -> Iterator[tuple[Change, set[int]]]:
         """Yield every record, and the numbers of the nodes that it is about."""
-        self.table = table = Table(*self._defaults)
+        with held(self._disk, self._path):
+            yield from self._changes(self._checkpoints.begin())
+
+    def _changes(self, begin: Standing) -> Iterator[tuple[Change, set[int]]]:
+        self.table = table = begin.table
         directory = self._disk.open_directory(self._paths.segments)
         try:
-            log = Replay(self._disk, self._paths, self._config, directory)
-            for sequence, (record, location) in enumerate(log.records()):
+            log = Replay(self._disk, self._paths, self._config, directory, begin.start)
+            since = begin.start.sequence if begin.start else 0
+            for sequence, (record, location) in enumerate(log.records(), since):
                 numbers = self._about(record)
                 try:
                     table.apply(record, location)
@@ -103,9 +113,14 @@ class _Reading:
                 found = [table.nodes.look(ino) for ino in numbers]
                 owners = [node.uid for node in (*found, *table.detached) if node]
                 table.detached.clear()
-                yield _change(sequence, record, owners[0] if owners else None), set(numbers)
+                if not isinstance(record, Relocate):
+                    yield _change(sequence, record, owners[0] if owners else None), set(numbers)
+            if self._key is not None:
+                self.named = table.number_of(self._key)
         finally:
             self._disk.close(directory)
+            if begin.checkpoint:
+                begin.checkpoint.close()
 
     def _about(self, record: Any) -> list[int]:
         """Return the numbers of the nodes that `record` is about: one, or two that change places."""

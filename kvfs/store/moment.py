@@ -4,28 +4,24 @@ from __future__ import annotations
 
 import os
 import re
-from datetime import UTC, datetime, timedelta
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.errors import ConfigError, CorruptionError
+from kvfs.units import parse_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kvfs.disk import Disk
 
 SNAPSHOTS = "snapshots"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}")
+"""What a snapshot may be called."""
 
-_AGO = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([a-z]+) ago")
-_UNITS = {
-    unit: timedelta(**{kind: 1})
-    for kind, units in {
-        "seconds": ("s", "sec", "second", "seconds"),
-        "minutes": ("m", "min", "minute", "minutes"),
-        "hours": ("h", "hour", "hours"),
-        "days": ("d", "day", "days"),
-        "weeks": ("w", "week", "weeks"),
-    }.items()
-    for unit in units
-}
+_AGO = " ago"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGITS = 18  # that a number of a record can have
 
@@ -92,16 +88,26 @@ def read_snapshot(disk: Disk, path: str, name: str) -> tuple[int, int]:
     return int(words[0]), int(words[1])
 
 
+def read_snapshots(disk: Disk, path: str) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each snapshot of the store at `path`, and what `read_snapshot` does.
+
+    Raises `CorruptionError` for what is none.
+    """
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        names = disk.list(os.path.join(path, SNAPSHOTS))
+    for name in names:
+        if NAME.fullmatch(name) and not name.endswith(".tmp"):
+            with suppress(FileNotFoundError):
+                yield name, *read_snapshot(disk, path, name)
+
+
 def _told(text: str) -> Moment | None:
     """Return the moment that a number or a time says, if `text` is one."""
     if text.isascii() and text.isdigit() and len(text) <= _DIGITS:
         return Moment(int(text), None)
-    ago = _AGO.fullmatch(text)
-    if ago and ago[2] in _UNITS:
-        try:
-            return Moment(None, _nanoseconds(datetime.now(UTC) - float(ago[1]) * _UNITS[ago[2]]))
-        except OverflowError:
-            return Moment(None, 0)
+    if text.endswith(_AGO) and (ago := parse_duration(text.removesuffix(_AGO))) is not None:
+        return Moment(None, max(time.time_ns() - ago, 0))
     try:
         return Moment(None, _nanoseconds(datetime.fromisoformat(text)))
     except (ValueError, OverflowError):

@@ -25,7 +25,7 @@ from kvfs.errors import (
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange, origin
-from kvfs.store.checkpoints import Checkpoints, defaults_of
+from kvfs.store.checkpoints import Checkpoints, Standing, defaults_of
 from kvfs.store.core import check_directories
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
@@ -163,7 +163,8 @@ def _rewrite(
 
 def _verify(disk: Disk, paths: LogPaths, config: Config, table: Table, records: int) -> None:
     """Raise `CorruptionError` if the log at `paths` is not sound or not what was written."""
-    found = replay(disk, paths, config, Table(table.uid, table.gid, config.created))
+    empty = Standing(Table(table.uid, table.gid, config.created), None, 0)
+    found = replay(disk, paths, config, empty)
     if found.problems or (found.records, found.values) != (records, table.values):
         reason = found.problems[0] if found.problems else "it does not hold what was written"
         message = f"the log that a repair would leave is not sound ({reason}); nothing was changed"

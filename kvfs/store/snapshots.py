@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,13 +17,11 @@ from kvfs.errors import ConfigError, KvfsError
 from kvfs.recovery import LogPaths
 from kvfs.segment import name_of, numbers_of
 from kvfs.store.core import make_directory
-from kvfs.store.moment import SNAPSHOTS, is_moment, read_snapshot
+from kvfs.store.moment import NAME, SNAPSHOTS, is_moment, read_snapshots
 from kvfs.store.opening import open_store, read_config
 
 if TYPE_CHECKING:
     from kvfs.store.kv import Store
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:+-]{0,199}")
 
 
 class Snapshot(NamedTuple):
@@ -42,7 +39,7 @@ def create(path: str, name: str, disk: Disk | None = None) -> Snapshot:
     one of that name, or what opening the store says.
     """
     disk = disk or Disk()
-    if not _NAME.fullmatch(name) or name.endswith(".tmp") or is_moment(name):
+    if not NAME.fullmatch(name) or name.endswith(".tmp") or is_moment(name):
         message = (
             f"{name!r} can name no snapshot: up to 200 letters, digits and any of _ . : + -,"
             " and neither a number nor a time"
@@ -73,14 +70,7 @@ def list_all(path: str, disk: Disk | None = None) -> list[Snapshot]:
     disk = disk or Disk()
     path = os.path.abspath(path)
     read_config(path, disk)
-    names: list[str] = []
-    with suppress(FileNotFoundError):
-        names = [name for name in disk.list(os.path.join(path, SNAPSHOTS)) if _NAME.fullmatch(name)]
-    found = []
-    for name in names:
-        with suppress(FileNotFoundError):
-            if not name.endswith(".tmp"):
-                found.append(Snapshot(name, *read_snapshot(disk, path, name)))
+    found = (Snapshot(*each) for each in read_snapshots(disk, path))
     return sorted(found, key=lambda snapshot: (snapshot.records, snapshot.time, snapshot.name))
 
 
@@ -91,7 +81,7 @@ def delete(path: str, name: str, disk: Disk | None = None) -> None:
     read_config(path, disk)
     directory = os.path.join(path, SNAPSHOTS)
     try:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise FileNotFoundError
         disk.unlink(os.path.join(directory, name))
     except FileNotFoundError:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from kvfs.config import Config
     from kvfs.disk import Disk
+    from kvfs.recovery import LogEnd
 
 
 class SegmentSurvey(NamedTuple):
@@ -42,8 +43,8 @@ class SegmentSurvey(NamedTuple):
 class Survey:
     """A reading of the whole log of the store at `path`."""
 
-    def __init__(self, disk: Disk, path: str, config: Config) -> None:
-        """Read every segment.
+    def __init__(self, disk: Disk, path: str, config: Config, begin: LogEnd | None = None) -> None:
+        """Read every segment; the log begins at `begin`, before which some may have been removed.
 
         Raises `NewerFormatError` if a later version of kvfs wrote one, or what
         the disk says.
@@ -55,6 +56,7 @@ class Survey:
             clean = read_clean(disk, os.path.join(path, "clean"))
         numbers = numbers_of(disk.list(os.path.join(path, "segments")))
         self.segments = {number: self._survey(number) for number in numbers}
+        self._begin = begin.segment if begin else 1
         self.missing: dict[int, list[Lost]] = {}
         """What is missing, by the segment that it should stand before."""
         self._find_missing(clean or (0, 0))
@@ -91,7 +93,7 @@ class Survey:
         while number <= last:
             found = self.segments.get(number)
             if found is None:
-                number = self._note_gap(number, last)
+                number = self._note_gap(max(number, self._begin), last)
                 expected = None
                 continue
             if found.first is None:
@@ -112,6 +114,8 @@ class Survey:
 
     def _note_gap(self, number: int, last: int) -> int:
         """Note the run of missing segments from `number` on; return the one behind it."""
+        if number in self.segments:
+            return number
         behind = min((n for n in self.segments if n > number), default=last + 1)
         reason = "the segment is missing"
         if behind - number > 1:

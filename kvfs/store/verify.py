@@ -7,21 +7,25 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.checkpoint import Checkpoint, agrees
+from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
 from kvfs.recovery import LogPaths, Replay
-from kvfs.segment import misplaced, name_of, numbers_of
+from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
 from kvfs.store import exchange
-from kvfs.store.checkpoints import Checkpoints, defaults_of
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
 from kvfs.store.opening import read_config
+from kvfs.store.readers import held
 from kvfs.store.survey import Survey
-from kvfs.table import Table, audit
+from kvfs.table import audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvfs.config import Config
+    from kvfs.recovery import LogEnd
+    from kvfs.store.checkpoints import Standing
     from kvfs.store.pieces import Lost
 
 
@@ -100,7 +104,8 @@ def check(
     path = os.path.abspath(path)
     config = read_config(path, disk)
     check_directories(disk, path, make=False)
-    return examine(disk, path, config, progress)[0]
+    with held(disk, path):
+        return examine(disk, path, config, progress)[0]
 
 
 def examine(
@@ -110,12 +115,13 @@ def examine(
     progress: Callable[[int, int], object] | None = None,
 ) -> tuple[Report, Survey | None]:
     """Return what `check` does of the store of `config` at `path`, and if it is damaged, all of it."""
-    table = Table(*defaults_of(disk, path, config))
-    checkpoints = dict(Checkpoints(disk, path, config).open_each())
+    known = Checkpoints(disk, path, config)
+    checkpoints = dict(known.open_each())
+    begin = known.begin()
     try:
-        found, compared = _replay_beside(disk, path, config, table, checkpoints, progress)
+        found, compared = _replay_beside(disk, path, config, begin, checkpoints, progress)
     finally:
-        for checkpoint in checkpoints.values():
+        for checkpoint in (*checkpoints.values(), begin.checkpoint):
             if isinstance(checkpoint, Checkpoint):
                 checkpoint.close()
     problems = found.problems
@@ -127,7 +133,7 @@ def examine(
             for number, size in found.sizes.items()
         ]
         return Report(reports, found.torn, [], found.values, compared), None
-    survey = Survey(disk, path, config)
+    survey = Survey(disk, path, config, begin.start)
     for lost in (lost for entries in survey.missing.values() for lost in entries):
         problems.append(f"segment {lost.segment}, offset {lost.offset}: {lost.reason}")
     reports = [
@@ -141,28 +147,35 @@ def _replay_beside(
     disk: Disk,
     path: str,
     config: Config,
-    table: Table,
+    begin: Standing,
     checkpoints: dict[str, Checkpoint | str],
     progress: Callable[[int, int], object] | None,
 ) -> tuple[Replayed, list[CheckpointReport]]:
-    """Replay the log to `table`, and hold each of `checkpoints` against it where it stands."""
+    """Replay the log from `begin` on, and hold each of `checkpoints` against it where it stands.
+
+    Those that are not behind the place where the log begins cannot be.
+    """
+    since = begin.start.sequence if begin.start else 0
     reports = []
-    standing: dict[int, tuple[str, Checkpoint]] = {}
+    standing: dict[int, list[tuple[str, Checkpoint]]] = {}
     for name, checkpoint in checkpoints.items():
         if isinstance(checkpoint, str):
             reports.append(CheckpointReport(name, 0, checkpoint))
+        elif checkpoint.position.sequence <= since:
+            reports.append(CheckpointReport(name, checkpoint.position.sequence, None))
         else:
-            standing[checkpoint.position.sequence] = name, checkpoint
+            standing.setdefault(checkpoint.position.sequence, []).append((name, checkpoint))
 
     def compare(records: int) -> None:
-        if records in standing:
-            name, checkpoint = standing.pop(records)
-            problem = None if agrees(table, checkpoint) else "it is not what the log makes"
+        for name, checkpoint in standing.pop(records, ()):
+            same = agrees(begin.table, begin.checkpoint, checkpoint)
+            problem = None if same else "it is not what the log makes"
             reports.append(CheckpointReport(name, records, problem))
 
-    found = replay(disk, LogPaths.of(path), config, table, progress, compare)
-    for records, (name, _) in standing.items():
-        reports.append(CheckpointReport(name, records, "it is ahead of the log"))
+    found = replay(disk, LogPaths.of(path), config, begin, progress, compare)
+    for records, left in standing.items():
+        for name, _ in left:
+            reports.append(CheckpointReport(name, records, "it is ahead of the log"))
     return found, sorted(reports)
 
 
@@ -170,28 +183,32 @@ def replay(
     disk: Disk,
     paths: LogPaths,
     config: Config,
-    table: Table,
+    begin: Standing,
     progress: Callable[[int, int], object] | None = None,
     after: Callable[[int], object] = lambda _records: None,
 ) -> Replayed:
-    """Bring the log at `paths` to the empty `table`, as far as that goes, and audit that.
+    """Bring the table of `begin` forward by the log at `paths`, as far as that goes, and audit it.
 
-    `after` is called with the count of records after each of them.
+    What lies before `begin` is verified too, record by record. `after` is called
+    with the count of records after each of them.
     """
     directory = disk.open_directory(paths.segments)
-    log = Replay(disk, paths, config, directory)
+    log = Replay(disk, paths, config, directory, begin.start)
+    table, done = begin.table, begin.start.sequence if begin.start else 0
     counts: Counter[int] = Counter()
+    sizes: dict[int, int] = {}
     problems: list[str] = []
-    done = 0
     total = _total(disk, paths.segments) if progress else 0
     try:
+        if begin.start:
+            _verify_before(disk, paths, config, begin.start, sizes, counts)
         for record, location in log.records():
             try:
                 table.apply(record, location)
             except KvfsError as error:
                 raise misplaced(location, error) from None
             if progress and location.segment not in counts:
-                progress(sum(log.sizes.values()), total)
+                progress(sum(sizes.values()) + sum(log.sizes.values()), total)
             counts[location.segment] += 1
             table.detached.clear()
             done += 1
@@ -204,7 +221,35 @@ def replay(
         problems += [f"the table does not fit together: {problem}" for problem in audit(table)]
     if log.lost:
         problems.append(f"{log.lost} bytes are missing at the end since the last clean close")
-    return Replayed(problems, log.sizes, counts, log.torn, table.values)
+    return Replayed(problems, sizes | log.sizes, counts, log.torn, table.values)
+
+
+def _verify_before(
+    disk: Disk,
+    paths: LogPaths,
+    config: Config,
+    start: LogEnd,
+    sizes: dict[int, int],
+    counts: Counter[int],
+) -> None:
+    """Verify the records before `start`, of the segments that are there; note bytes and records.
+
+    Raises `CorruptionError` at damage.
+    """
+    codec = config.codec()
+    for number in numbers_of(disk.list(paths.segments)):
+        if number > start.segment:
+            break
+        data = disk.read_file(os.path.join(paths.segments, name_of(number)))
+        sizes[number] = len(data)
+        if number == start.segment:
+            data = data[: start.offset]
+        try:
+            check_header(codec, config.id, number, data)
+            for _ in codec.scan(data, number, codec.header_size):
+                counts[number] += 1
+        except BadRecordError as error:
+            raise damaged(number, error) from None
 
 
 def _total(disk: Disk, segments: str) -> int:

@@ -216,6 +216,18 @@ class Inodes:
         self._forget_value(ino)
         return True
 
+    def relocate(self, ino: int, offset: int, length: int, location: Location) -> bool:
+        """Note that all of the value of `ino` is at `location` now, if it is a file at rest."""
+        packed = self._at_rest(ino)
+        if packed is None or offset:
+            return False
+        _, atime, time, parent, _, _, _, size, mode, uid, gid = REST.unpack_from(packed)
+        if length != size or not size:
+            return False
+        head = REST.pack(RESTING, atime, time, parent, *location, size, mode, uid, gid)
+        self._resting[ino] = head + packed[REST.size :]
+        return True
+
     def attributes_of(self, ino: int) -> tuple[int, int, int, int, int, int] | None:
         """Return the attributes of `ino` if it is a file at rest.
 

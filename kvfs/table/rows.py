@@ -33,6 +33,11 @@ _NAME = struct.Struct("<QH")
 _XATTR = struct.Struct("<HI")
 _EXTENT = struct.Struct("<QQIIII")
 _DIRECTORY = struct.Struct("<BIq")
+_PLACED_AT = struct.calcsize("<BqqI")  # where a file at rest has its segment, offset and length
+_WEIGHED = struct.Struct("<I4xI")
+_PART = 1024
+"""Bytes that a record takes beside the part of its data that counts, at most: those of its head and
+its key, unless the key is very long."""
 LIMIT = 2**32
 NOWHERE = Location(0, 0, 0)
 """Where the data of an empty file is."""
@@ -99,6 +104,25 @@ def unpack(ino: int, row: bytes, names: Names | None = None) -> Node:
 def type_of(row: bytes) -> int:
     """Return the type of the node that `row` is, as `S_IFMT` gives it."""
     return stat.S_IFREG if row[0] == RESTING else stat.S_IFMT(_NODE.unpack_from(row)[1])
+
+
+def weigh(row: bytes) -> Iterator[tuple[int, int]]:
+    """Yield, for each extent of the node that `row` is, its segment and the bytes it takes there."""
+    if row[0] == RESTING:
+        segment, length = _WEIGHED.unpack_from(row, _PLACED_AT)
+        if length:
+            yield segment, length
+        return
+    *_, names, xattrs, extents = _NODE.unpack_from(row)
+    if not extents or not stat.S_ISREG(type_of(row)):
+        return
+    reader = _Reader(row, _NODE.size)
+    for _ in range(names):
+        reader.place()
+    for _ in range(xattrs):
+        reader.xattr()
+    for _, length, location, _ in reader.extents(extents):
+        yield location.segment, min(location.length, length + _PART)
 
 
 def entries_of(row: bytes) -> int:

@@ -59,6 +59,7 @@ class Table(Tree):
             records.Put: self._put,
             records.Delete: self._delete,
             records.Write: self._write,
+            records.Relocate: self._relocate,
             records.Truncate: self._truncate,
             records.Mkdir: self._mkdir,
             records.Symlink: self._symlink,
@@ -148,6 +149,18 @@ class Table(Tree):
         file.length = max(file.length, record.offset + length)
         file.mtime = record.time
         file.ctime = max(file.ctime, record.time)
+
+    def _relocate(self, record: records.Relocate, location: Location | None) -> None:
+        key, offset, data, _ = record
+        length = len(data)
+        ino = self.number_of(key)
+        if location and ino is not None and self.nodes.relocate(ino, offset, length, location):
+            return
+        file = self._file(key)
+        if offset + length > file.length:
+            raise inconsistent("there is no such place in", key)
+        if location and length:
+            overlay(file.extents, Extent(offset, length, location, 0))
 
     def _truncate(self, record: records.Truncate, _location: Location | None) -> None:
         file = self._file(record.key)

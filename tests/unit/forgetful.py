@@ -202,6 +202,9 @@ class ForgetfulDisk(Disk):
     def statvfs(self, path):
         return os.statvfs("/")
 
+    def lock_shared(self, fd):
+        """Be the only process there is."""
+
     def lock(self, fd):
         return self._locks.setdefault(self._open[fd], fd) == fd
 

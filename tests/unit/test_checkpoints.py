@@ -17,7 +17,7 @@ from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
-from kvfs.store.checkpoints import Checkpoints
+from kvfs.store.checkpoints import Checkpoints, Standing
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.repair import repair
 from kvfs.store.verify import check, replay
@@ -36,7 +36,8 @@ def replayed(path):
     """Return the table that the whole log makes."""
     config = read_config(str(path), Disk())
     table = Table(os.getuid(), os.getgid(), config.created)
-    assert replay(Disk(), LogPaths.of(str(path)), config, table).problems == []
+    begin = Standing(table, None, 0)
+    assert replay(Disk(), LogPaths.of(str(path)), config, begin).problems == []
     return table
 
 

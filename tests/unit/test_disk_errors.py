@@ -73,7 +73,7 @@ def test_refusals_leave_nothing_in_memory(store, code):
     assert not files.content._pending
     assert not files._orphans
     assert not core._cache
-    assert core.disk.descriptors <= 4
+    assert core.disk.descriptors <= 5  # with those of who reads beside
     core.disk.heal()
     store.put("k", "2")
     assert dict(store.items()) == {b"a": b"1", b"k": b"2"}

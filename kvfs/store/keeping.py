@@ -1,0 +1,161 @@
+"""What of a store is kept, and what may go: checkpoints and segments.
+
+A checkpoint needs the segments that hold the data of its nodes, and to be of use,
+those of the log behind it. Kept are the last two checkpoints; the one from which
+the history goes on that is to be kept, the *horizon*; for each snapshot the last
+one before it, and the log from there to the snapshot; and between horizon and
+end a few more, so that the horizon can move on. All else may go.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable, Iterable
+
+    from kvfs.checkpoint import Position
+    from kvfs.retention import Retention
+
+_LAST = 2
+_STEPS = 4
+"""In so many steps the horizon moves on over the history that is to be kept."""
+
+
+class Known(NamedTuple):
+    """A good checkpoint: its name, where it stands, and the bytes of each segment in use there."""
+
+    name: str
+    position: Position
+    live: Counter[int]
+
+
+class Plan(NamedTuple):
+    """What is kept.
+
+    `checkpoints` by name; `segments` by number; of these, `pinned` are those that
+    a snapshot needs. Up to the segment `horizon` no history is kept (0: all is).
+    """
+
+    checkpoints: set[str]
+    segments: set[int]
+    pinned: set[int]
+    horizon: int
+
+
+def plan(
+    checkpoints: list[Known],
+    sizes: dict[int, int],
+    snapshots: Iterable[int],
+    first_of: Callable[[int], int],
+    retention: Retention,
+    now: int,
+) -> Plan:
+    """Return what is kept of `checkpoints`, the newest first, and of the segments in `sizes` (bytes).
+
+    `snapshots` are how many records come before each, `first_of` tells how many
+    come before a segment; `now` is in nanoseconds since 1970.
+    """
+    horizon = _horizon(checkpoints, sizes, retention, now)
+    kept = {known.name: known for known in checkpoints[:_LAST]}
+    if horizon is None:
+        segments = set(sizes)
+    else:
+        for known in _steps(checkpoints[checkpoints.index(horizon) :: -1], sizes, retention):
+            kept[known.name] = known
+        segments = {number for number in sizes if number >= horizon.position.segment}
+    pinned: set[int] = set()
+    for records in snapshots:
+        below = next((known for known in checkpoints if known.position.sequence <= records), None)
+        if below is not None:
+            kept[below.name] = below
+            pinned |= {below.position.segment, *below.live}
+        first = below.position.segment if below else 1
+        pinned |= _leading_to(records, first, sizes, first_of)
+    for known in kept.values():
+        segments |= {known.position.segment, *known.live}
+    segments |= pinned
+    reach = horizon.position.segment if horizon else 0
+    return Plan(set(kept), segments & sizes.keys(), pinned, reach)
+
+
+def victims(
+    found: Plan, newest: Known, sizes: dict[int, int], share: float, least: int
+) -> set[int]:
+    """Return the segments whose data is to be moved on, so that they can go.
+
+    That is none while what is dead in segments that live on is less than `share` of
+    them, or than `least` bytes; else those with most of it, until it is half of that.
+    """
+    live = newest.live
+    there = [
+        number
+        for number in sizes
+        if live[number] and number < min(newest.position.segment, found.horizon)
+    ]
+    total = sum(sizes[number] for number in there)
+    dead = total - sum(live[number] for number in there)
+    if dead <= max(share * total, least):
+        return set()
+    chosen = set()
+    for number in sorted(there, key=lambda number: live[number] / sizes[number]):
+        if dead <= share / 2 * total:
+            break
+        if number not in found.pinned:
+            chosen.add(number)
+            dead -= sizes[number] - live[number]
+            total -= sizes[number] - live[number]
+    return chosen
+
+
+def behind(position: Position, sizes: dict[int, int]) -> int:
+    """Return how many bytes of the log come behind `position`."""
+    later = sum(size for number, size in sizes.items() if number > position.segment)
+    return later + max(sizes.get(position.segment, 0) - position.offset, 0)
+
+
+def _horizon(
+    checkpoints: list[Known], sizes: dict[int, int], retention: Retention, now: int
+) -> Known | None:
+    """Return the checkpoint from which the history goes on; None if it goes on from the beginning."""
+    time, size = retention
+    for known in checkpoints:
+        old = time is not None and known.position.time <= now - time
+        far = size is not None and behind(known.position, sizes) >= size
+        if old or far:
+            return known
+    last = max(sizes, default=0)
+    if all(number in sizes for number in range(1, last + 1)):
+        return None
+    # The beginning has gone before; what is there now has to last.
+    usable = [
+        known
+        for known in checkpoints
+        if all(number in sizes for number in range(known.position.segment, last + 1))
+    ]
+    return usable[-1] if usable else None
+
+
+def _steps(checkpoints: list[Known], sizes: dict[int, int], retention: Retention) -> list[Known]:
+    """Return those of `checkpoints`, from the horizon on, that are worth to be kept."""
+    time, size = retention
+    steps = [checkpoints[0]]
+    for known in checkpoints[1:]:
+        later = known.position.time - steps[-1].position.time
+        further = behind(steps[-1].position, sizes) - behind(known.position, sizes)
+        if (time and later >= time // _STEPS) or (size and further >= size // _STEPS):
+            steps.append(known)
+    return steps
+
+
+def _leading_to(
+    records: int, first: int, sizes: dict[int, int], first_of: Callable[[int], int]
+) -> set[int]:
+    """Return the segments from `first` on that have any of the `records` before a snapshot."""
+    found = set()
+    for number in sorted(number for number in sizes if number >= first):
+        if first_of(number) >= records:
+            break
+        found.add(number)
+    return found
