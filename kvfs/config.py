@@ -47,7 +47,7 @@ def make(
     Raises `ConfigError` for a format or a size that cannot be.
     """
     store_id = secrets.token_bytes(_ID_BYTES)
-    return _checked(Config(form, int(max_segment_size), store_id, created, keep_history))
+    return checked(Config(form, int(max_segment_size), store_id, created, keep_history))
 
 
 def dump(config: Config) -> bytes:
@@ -99,7 +99,7 @@ def load(data: bytes, path: str) -> Config:
         message = f"{path} is damaged: a value is not of its kind"
         raise ConfigError(message)
     try:
-        return _checked(config)
+        return checked(config)
     except ConfigError as error:
         message = f"{path} is damaged: {error}"
         raise ConfigError(message) from None
@@ -124,7 +124,8 @@ def config_path(store: str) -> str:
     return os.path.join(store, FILE)
 
 
-def _checked(config: Config) -> Config:
+def checked(config: Config) -> Config:
+    """Return `config`. Raises `ConfigError` if it cannot be."""
     if config.format not in FORMATS:
         message = f"format {config.format!r} is none of {', '.join(FORMATS)}"
         raise ConfigError(message)

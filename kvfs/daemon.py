@@ -17,9 +17,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvfs import mounts
+from kvfs.control import Control
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, MountError, in_words
 from kvfs.store import holder_of, open_store
+from kvfs.store.compaction import DEFAULT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,7 +42,7 @@ class MountOptions(NamedTuple):
 
     `at` is a moment of the past, to be read only; `busy_poll` lets the daemon look for requests, or share a CPU, before it
     sleeps; `durability` is "fsync" or "always"; `checkpoint_every` is as for
-    `open_store`; `options` go to FUSE as they are.
+    `open_store`, and so are `keep_history` and `compact`; `options` go to FUSE as they are.
     """
 
     read_only: bool = False
@@ -48,6 +50,8 @@ class MountOptions(NamedTuple):
     busy_poll: bool = True
     durability: str = "fsync"
     checkpoint_every: int | None = None
+    keep_history: str | None = None
+    compact: Policy = DEFAULT
     options: tuple[str, ...] = ()
 
 
@@ -126,6 +130,8 @@ def run(
                 wait=_patience(store),
                 at=options.at,
                 checkpoint_every=options.checkpoint_every,
+                keep_history=options.keep_history,
+                compact=options.compact,
             )
         )
         held = stack.pop_all()
@@ -229,13 +235,17 @@ def _converse(
         atime="noatime" not in options.options,
     )
     syncer.start()
+    control = None
     try:
         if not options.read_only:
+            control = Control(store, Disk())
             store.note_mounted()
         if ready:
             ready()
         return session.serve(filesystem.handlers(), errno_of)
     finally:
+        if control:
+            control.close()
         syncer.stop()
 
 

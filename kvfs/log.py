@@ -75,6 +75,9 @@ class Log:
         self.sequence = 0
         self.synced = 0
         self.lost = 0
+        self.replayed = 0
+        """Bytes that the replay went through."""
+        self._rolled = 0  # bytes of segments that were full since
         self._limit = config.max_segment_size
         self.max_record = config.max_segment_size - self.codec.header_size
 
@@ -95,9 +98,11 @@ class Log:
             end = replay.end
             self.lost = replay.lost
             self.sequence = self.synced = end.sequence
+            self.replayed = sum(replay.sizes.values()) - (start.offset if start else 0)
             if self._writable:
                 replay.cut_tail()
                 self._newest = end.segment
+                self._rolled = -end.offset
                 if end.segment:
                     self._active = self._open(end.segment, writable=True)
                     # What an earlier process left unsynced is made safe before it is built upon.
@@ -194,6 +199,12 @@ class Log:
         active = self._active
         number, size = (active.number, active.size) if active else (0, 0)
         return LogEnd(number, size, self.sequence)
+
+    @property
+    def written(self) -> int:
+        """How many bytes were appended since the replay."""
+        active = self._active
+        return self._rolled + (active.size if active else 0)
 
     @property
     def stable(self) -> tuple[int, int]:
@@ -316,6 +327,7 @@ class Log:
                     self._sync_active(self._active)
                     self.synced = self.sequence
                 previous = self._active
+                self._rolled += previous.size
                 self._active = None
             self._keep(previous)
         number = self._newest + 1

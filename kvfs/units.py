@@ -7,6 +7,7 @@ import re
 _SIZE = re.compile(r"([0-9]{1,30}) *(?:([kmgt])(?:i?b)?|b)?", re.IGNORECASE)
 _SIZE_UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([a-z]+)")
+_STEP = 1024
 _SECOND = 1_000_000_000
 _TIME_UNITS = {
     unit: length
@@ -36,6 +37,16 @@ def format_size(size: int) -> str:
         if power and size and size % 1024**power == 0:
             return f"{size // 1024**power}{unit.upper()}iB"
     return f"{size}B"
+
+
+def show_size(size: int) -> str:
+    """Return `size` bytes for people, such as 1.4 MiB."""
+    shown = float(size)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if shown < _STEP:
+            return f"{size} bytes" if unit == "bytes" else f"{shown:.1f} {unit}"
+        shown /= _STEP
+    return f"{shown:.1f} TiB"
 
 
 def parse_duration(text: str) -> int | None:

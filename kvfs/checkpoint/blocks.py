@@ -29,7 +29,7 @@ _SPLIT = 24 * 1024
 _FEW = 4 * 1024
 """Bytes of rows that are no block of their own if others can follow."""
 _CHUNK = 1024 * 1024
-_CACHED = 4 * 1024 * 1024  # bytes of blocks
+_CACHED = 4 * 1024 * 1024
 SLOTS = 20
 """Bits of a position that are the number of a row in its block; the others are the block's."""
 
@@ -134,6 +134,8 @@ class Blocks:
         self._load = load
         self._cache: OrderedDict[int, tuple[bytes, array[int]]] = OrderedDict()
         self._cached = 0
+        self.most_cached = _CACHED
+        """Bytes of blocks that are kept in memory, at most."""
 
     def get(self, key: bytes) -> bytes | None:
         """Return the row with `key`, if there is one."""
@@ -192,7 +194,7 @@ class Blocks:
         data = self._load(self.blocks[index])
         found = self._cache[index] = data, starts_of(data)
         self._cached += len(data)
-        while self._cached > _CACHED and len(self._cache) > 1:
+        while self._cached > self.most_cached and len(self._cache) > 1:
             _, (oldest, _) = self._cache.popitem(last=False)
             self._cached -= len(oldest)
         return found

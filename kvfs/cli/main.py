@@ -15,12 +15,14 @@ from kvfs import __version__, init
 from kvfs.cli.access import reader, writer
 from kvfs.cli.arguments import AT, JSON, KEY, PATH, SIZE, ByteSize
 from kvfs.cli.output import printing
-from kvfs.config import DEFAULT_SEGMENT_SIZE, FORMATS
+from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.errors import in_words
+from kvfs.store.compaction import DEFAULT, Policy
 
 if TYPE_CHECKING:
     from kvfs.daemon import MountOptions
 
+HISTORY = "The past to keep: a time (1d), a size (1GiB), both (1d,1GiB), 0 or all."
 _PASSED_ON = frozenset(
     {"allow_other", "allow_root", "noatime", "nodev", "nosuid", "noexec", "exec", "suid", "dev"}
 )
@@ -34,6 +36,7 @@ def cli() -> None:
 
 @cli.command("init")
 @click.argument("store", type=PATH)
+@click.option("--keep-history", default=DEFAULT_HISTORY, show_default=True, help=HISTORY)
 @click.option("--format", "form", type=click.Choice(FORMATS), default="binary", show_default=True)
 @click.option(
     "--max-segment-size",
@@ -42,9 +45,9 @@ def cli() -> None:
     show_default=True,
     help="Size at which a segment is closed, such as 64MiB.",
 )
-def init_command(store: str, form: str, max_segment_size: int) -> None:
+def init_command(store: str, form: str, max_segment_size: int, keep_history: str) -> None:
     """Make a new store in a new or empty directory."""
-    init(store, format=form, max_segment_size=max_segment_size)
+    init(store, format=form, max_segment_size=max_segment_size, keep_history=keep_history)
 
 
 @cli.command()
@@ -73,6 +76,21 @@ def init_command(store: str, form: str, max_segment_size: int) -> None:
     metavar="RECORDS",
     help="Make a checkpoint after so many records, and not when it is worth its cost.",
 )
+@click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} From now on; kept in STORE.")
+@click.option(
+    "--compact-share",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT.share,
+    show_default=True,
+    help="Compact when so large a share of the segments is dead.",
+)
+@click.option(
+    "--compact-size",
+    type=SIZE,
+    default=ByteSize(DEFAULT.size),
+    show_default=True,
+    help="Compact when so many bytes are dead at least.",
+)
 def mount(
     store: str,
     mountpoint: str,
@@ -83,13 +101,22 @@ def mount(
     busy_poll: bool,  # noqa: FBT001 - click's
     durability: str,
     checkpoint_every: int | None,
+    keep_history: str | None,
+    compact_share: float,
+    compact_size: int,
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
 
     read_only = read_only or at is not None
     chosen = _mount_options(options, read_only=read_only, durability=durability)
-    chosen = chosen._replace(busy_poll=busy_poll, at=at, checkpoint_every=checkpoint_every)
+    chosen = chosen._replace(
+        busy_poll=busy_poll,
+        at=at,
+        checkpoint_every=checkpoint_every,
+        keep_history=keep_history,
+        compact=Policy(compact_share, compact_size),
+    )
     if foreground:
         daemon.run(store, mountpoint, chosen)
     else:
@@ -315,6 +342,17 @@ def stat(store: str, as_json: bool) -> None:  # noqa: FBT001 - click's
     from kvfs.cli.report import show_stat
 
     show_stat(store, as_json=as_json)
+
+
+@cli.command()
+@click.argument("store", type=PATH)
+@click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} Without: what STORE says.")
+@JSON
+def compact(store: str, keep_history: str | None, as_json: bool) -> None:  # noqa: FBT001 - click's
+    """Give back the space of what is dead, beside a mount or alone."""
+    from kvfs.cli.compact import show_compact
+
+    show_compact(store, keep_history, as_json=as_json)
 
 
 @cli.command()

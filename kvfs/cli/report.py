@@ -41,7 +41,7 @@ _HINT = (
 
 def show_check(store: str, *, as_json: bool) -> bool:
     """Check the store, print what was found, and tell whether it is sound."""
-    with _percent("checking") as step:
+    with percent("checking") as step:
         report = check(store, step)
     with printing():
         _show_report(report, store, as_json=as_json)
@@ -63,7 +63,7 @@ def _show_report(report: Report, store: str, *, as_json: bool) -> None:
 
 def show_repair(store: str, *, as_json: bool) -> None:
     """Repair the store if it is damaged, and print what was lost."""
-    with _percent("checking") as step:
+    with percent("checking") as step:
         done = repair(store, step)
     try:
         with printing():
@@ -86,7 +86,7 @@ def _show_done(done: Repair, *, as_json: bool) -> None:
 
 def show_backup(store: str, directory: str, *, as_json: bool) -> None:
     """Bring the backup of the store in `directory` up to date, and print what was copied."""
-    with _percent("copying") as step:
+    with percent("copying") as step:
         done = backup(store, directory, step)
     if as_json:
         print_json(done._asdict())
@@ -135,7 +135,7 @@ def print_json(values: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _percent(what: str) -> Iterator[Callable[[int, int], None]]:
+def percent(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show progress in per cent; what it yields takes the bytes done and the bytes in all."""
     last = 0
     with progress(what, 100) as advance:

@@ -93,16 +93,16 @@ class Syncer:
             self._condition.notify()
 
     def _run(self) -> None:
-        due = time.monotonic() + self._interval
-        while (waiting := self._next(due)) is not None:
+        due = again = time.monotonic() + self._interval
+        while (waiting := self._next(min(due, again))) is not None:
             is_due = time.monotonic() >= due
             if is_due:
                 self._tick()
                 due = time.monotonic() + self._interval
-            if waiting or not self._failed:
+            if waiting or (is_due and not self._failed):
                 _tell(waiting, self._sync())
-            if is_due and not self._failed:
-                self._maintain()
+            if time.monotonic() >= again:
+                again = time.monotonic() + (self._interval if self._failed else self._maintain())
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""
@@ -125,11 +125,13 @@ class Syncer:
         except KvfsError as error:
             self._note(error)
 
-    def _maintain(self) -> None:
+    def _maintain(self) -> float:
+        """Do what is due in the background; return the seconds until the next time."""
         try:
-            self._store.maintain()
+            return self._store.maintain()
         except Exception:  # noqa: BLE001 - those who wait for a sync must not wait for ever
             _log.exception("what is due in the background failed unexpectedly")
+            return self._interval
 
     def _sync(self) -> int:
         """Sync if there is anything new; return 0, or why that failed, now or before."""

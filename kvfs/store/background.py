@@ -1,114 +1,362 @@
-"""Checkpoints beside a mount: made by a process of their own, which leaves the daemon alone.
+"""Checkpoints and compaction beside the store's other work, without leaving it waiting.
 
-What it needs is in files, so it is told no more than where the store is and how
-far the log is on stable storage. It may be killed at any time, and goes with the
-daemon.
+What needs files only is done by a process of its own: it is told no more than where
+the store is and how far the log is on stable storage, may be killed at any time,
+and goes with the one that has the store open. What must go through the log is
+done here, a little at a time.
 """
 
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
 import os
 import signal
 import subprocess
 import sys
 import tempfile
-from typing import IO, TYPE_CHECKING
+import threading
+import time
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from kvfs.disk import Disk
-from kvfs.errors import in_words
+from kvfs.errors import KvfsError, in_words
+from kvfs.retention import Retention
 from kvfs.store.checkpoints import Checkpoints, due_in_background
+from kvfs.store.compaction import IN_USE, THOROUGH, Fold, Mover, Policy, fold, remove_segments
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvfs.store.core import Core
 
 _NICE = 10
 _PR_SET_PDEATHSIG = 1
+_SLICE = 0.002
+"""Seconds for which others wait while something is moved."""
+_PAUSE = 0.008
+"""Seconds between two slices."""
+_IDLE = 1.0
+_SOON = 0.02
+_DELAY = 0.00004
+"""Seconds for a record: twice what it takes who makes a checkpoint."""
+_STEPS = 4  # in which the horizon moves on over the time that history is kept
 _log = logging.getLogger(__name__)
 
 
+class Order(NamedTuple):
+    """What a process is to do: see `fold`; with `nice`, when nobody else wants the processor."""
+
+    until: tuple[int, int]
+    policy: Policy
+    retention: Retention | None = None
+    twice: bool = False
+    nice: bool = False
+
+
+class Demand:
+    """Compaction that somebody asked for; `finished` once it is at its end.
+
+    `retention` is how much of the past is to be kept, if not as `store.toml` says;
+    `problem` is what was left undone, and why; so many `done` nodes of a `total` were
+    seen to.
+    """
+
+    def __init__(self, retention: Retention | None) -> None:
+        """Ask for it; nothing has happened yet."""
+        self.retention = retention
+        self.problem: str | None = None
+        self.finished = threading.Event()
+        self.done = self.total = 0
+
+    def finish(self, problem: str | None) -> None:
+        """Let who waits know that no more will be done."""
+        self.problem = problem
+        self.finished.set()
+
+
 class Background:
-    """Makes the checkpoints of an open store, one at a time, as they come due."""
+    """Looks after an open store: call `tick` every second, or as it says."""
 
-    def __init__(self, core: Core) -> None:
-        """Look after `core`, which is open for writing."""
+    def __init__(self, core: Core, policy: Policy, nameless: Callable[[], set[int]]) -> None:
+        """Look after `core`, which is open for writing.
+
+        `nameless` tells which segments files without a name have data in.
+        """
         self._core = core
-        self._made = core.checkpointed
-        self._process: subprocess.Popen[bytes] | None = None
-        self._said: IO[bytes]
-        """What it has to say, while there is one."""
-        self._wanted = self._made  # records that the one in the making is to cover
+        self._policy = policy
+        self._nameless = nameless
+        self._retention = Retention.parse(core.config.keep_history)
+        self._process: _Process | None = None
+        self._mover: Mover | None = None
+        self._order = Order((0, 0), policy)
+        self._wanted: list[Demand] = []
+        self._demand: Demand | None = None
+        self._free: list[int] = []
+        """Segments that are to go, once nobody reads."""
+        self._covered = core.checkpointed
+        """Records that the last round covered."""
+        self._written = -core.log.replayed
+        """Bytes that had been written then, since the store was opened."""
+        self._live = core.live
+        self._held = 0
+        self._owed = 0.0
+        self._last = time.monotonic()
 
-    def tick(self) -> None:
-        """See to the process that is at it, or start one if a checkpoint is due; never waits."""
-        if self._process is not None:
-            if self._process.poll() is not None:
-                self._end()
-            return
-        core = self._core
-        due = core.checkpoint_every or due_in_background(core.table.values)
-        if not core.checkpoints.possible or core.log.synced - self._made < due:
-            return
-        # What is noted may be less than what is stable by then, and is made up for with the next.
-        wanted = core.log.synced
-        segment, offset = core.log.stable
-        if segment:
-            self._wanted = wanted
-            self._start(segment, offset)
+    def demand(self, retention: Retention | None = None) -> Demand:
+        """Ask for compaction, which a `tick` will begin; may be called from any thread."""
+        demand = Demand(retention)
+        self._wanted.append(demand)
+        return demand
+
+    def tick(self) -> float:
+        """Do what is due, for some milliseconds at most; return the seconds until it is to be called again."""
+        if self._mover:
+            return self._move(self._mover)
+        if self._process:
+            outcome = self._process.outcome()
+            if outcome is None:
+                return _IDLE if self._order.nice else 5 * _SOON
+            self._process = None
+            self._take(outcome)
+        elif self._wanted:
+            self._begin(self._wanted.pop(0))
+        elif self._is_due():
+            # Who writes much must not be faster than what is dead can go.
+            nice = not self.is_full()
+            self._start(Order(self._core.log.stable, self._policy, nice=nice))
+        else:
+            self._remove()
+        return _SOON if self._mover or self._demand else _IDLE
 
     def stop(self) -> None:
         """End the process, if one is at it."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        if self._process:
+            self._process.stop()
             self._process = None
-            self._said.close()
+        for demand in (self._demand, *self._wanted):
+            if demand:
+                demand.finish("the store was closed")
 
-    def _start(self, segment: int, offset: int) -> None:
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
-        command = [sys.executable, "-P", "-m", __name__, self._core.path]
+    def is_full(self) -> bool:
+        """Tell whether so much was written since the last round that it is time for another one."""
+        core = self._core
+        if not core.checkpoints.possible or self._retention.is_all:
+            return False
+        share, size = self._policy
+        return core.log.written - self._written >= max(size, share * self._live)
+
+    def _is_due(self) -> bool:
+        core = self._core
+        if not core.checkpoints.possible or not core.log.stable[0]:
+            return False
+        records = core.checkpoint_every or due_in_background(core.table.values)
+        if core.log.synced - self._covered >= records or self.is_full():
+            return True
+        # What only the past needs goes as time does.
+        kept, _ = self._retention
+        age = (time.monotonic() - self._last) * 1e9
+        return bool(kept and self._held >= self._policy.size and age >= kept / _STEPS)
+
+    def _begin(self, demand: Demand) -> None:
+        """Begin with what somebody asked for."""
+        core = self._core
+        if not core.checkpoints.possible:
+            demand.finish("a text store is compacted while nobody else has it open")
+            return
         try:
-            # Not a pipe, which would have to be read meanwhile.
-            self._said = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_end`
-            self._process = subprocess.Popen(  # noqa: S603 - our own
-                [*command, str(segment), str(offset), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._said,
-                env={**os.environ, "PYTHONPATH": path},
-            )
+            with core.lock:
+                core.log.roll()
+        except KvfsError as error:
+            demand.finish(str(error))
+            return
+        self._demand = demand
+        self._start(Order(core.log.stable, Policy(THOROUGH, 0), demand.retention))
+
+    def _start(self, order: Order) -> None:
+        core = self._core
+        self._order = order
+        # What is noted may be less than what is stable by then, and is made up for with the next.
+        self._covered, self._written = core.log.synced, core.log.written
+        self._last = time.monotonic()
+        core.pace = self._brake
+        try:
+            self._process = _Process(core.path, order)
         except OSError as error:
-            self._made = self._wanted  # not at every tick
-            _log.warning("no checkpoint was made: %s", error)
+            self._end_round(f"no checkpoint was made: {in_words(error)}")
 
-    def _end(self) -> None:
-        """Take note of what a process that has ended says."""
-        assert self._process is not None
-        if self._process.wait():
+    def _brake(self, _size: int) -> None:
+        """Let who writes wait a little, if that is faster than a checkpoint can be made."""
+        ahead = self._core.log.written - self._written
+        if ahead > max(2 * self._policy.size, self._live):
+            self._owed += _DELAY
+            if self._owed >= _SLICE:
+                time.sleep(self._owed)
+                self._owed = 0.0
+
+    def _take(self, outcome: Fold | str) -> None:
+        """Go on with what a process that has ended says."""
+        order = self._order
+        if isinstance(outcome, str):
+            self._end_round(f"no checkpoint was made: {outcome}")
+            return
+        self._free, self._live, self._held = outcome.free, outcome.live, outcome.held
+        if outcome.victims and not (order.twice and self._demand):
+            self._mover = Mover(self._core, outcome)
+            self._core.pace = self._mover.pay
+        elif self._demand and not order.twice:
+            self._start(order._replace(until=self._core.log.stable, twice=True))
+        else:
+            problem = self._remove()
+            self._end_round(problem if self._demand else None)
+
+    def _move(self, mover: Mover) -> float:
+        core = self._core
+        try:
+            with core.lock:
+                more = not core.closed and mover.step(_SLICE)
+            if self._demand:
+                self._demand.done, self._demand.total = mover.done, mover.total
+            if more:
+                return _PAUSE
+            core.log.sync()
+        except KvfsError as error:
+            mover.problem = str(error)
+        self._mover = core.pace = None
+        if mover.problem:
+            _log.warning("compaction left something where it is: %s", mover.problem)
+        self._start(self._order._replace(until=core.log.stable, twice=True))
+        return _SOON
+
+    def _end_round(self, problem: str | None) -> None:
+        self._core.pace = None
+        if problem:
+            _log.warning("%s", problem)
+        if self._demand:
+            self._demand.finish(problem)
+            self._demand = None
+
+    def _remove(self) -> str | None:
+        """Remove the segments that may go; return why some could not, if so.
+
+        Those stay that a file without a name has data in, until it is closed.
+        """
+        if not self._free:
+            return None
+        core = self._core
+        with core.lock:
+            going = set(self._free) - self._nameless()
+            for number in going:
+                core.log.forget(number)
+        try:
+            if not remove_segments(core.disk, core.path, sorted(going)):
+                return IN_USE
+        except OSError as error:
+            return f"segments that nobody needs were left: {in_words(error)}"
+        self._free = sorted(set(self._free) - going)
+        return None
+
+
+class Keeper:
+    """A thread that looks after a store which nobody calls every second to do so."""
+
+    def __init__(self, tick: Callable[[], float]) -> None:
+        """Start it; `tick` is that of `Background`."""
+        self._tick = tick
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="kvfs-keeper", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End it; not for who holds the lock of the store."""
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stop.wait(pause):
+            try:
+                pause = self._tick()
+            except Exception:  # noqa: BLE001 - it goes on at the next time
+                _log.exception("what is due in the background failed unexpectedly")
+                pause = _IDLE
+
+
+class _Process:
+    """A process that makes a checkpoint, as `order` says."""
+
+    def __init__(self, path: str, order: Order) -> None:
+        """Start it for the store at `path`. Raises what the system says."""
+        self.order = order
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-P", "-m", __name__, path, json.dumps(order), str(os.getpid())]
+        # Not pipes, which would have to be read meanwhile.
+        self._found: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `_close`
+        self._said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=self._found,
+                stderr=self._said,
+                env={**os.environ, "PYTHONPATH": paths},
+            )
+        except OSError:
+            self._close()
+            raise
+
+    def outcome(self) -> Fold | str | None:
+        """Return what it found, or why it did not; None if it is still at it."""
+        if self._process.poll() is None:
+            return None
+        try:
+            self._found.seek(0)
             self._said.seek(0)
+            if self._process.returncode == 0:
+                return Fold.load(self._found)
             lines = self._said.read().decode(errors="replace").split("\n")
-            reason = next((line for line in reversed(lines) if line), "it was ended")
-            _log.warning("no checkpoint was made: %s", reason)
+            return next((line for line in reversed(lines) if line), "it was ended")
+        except ValueError:
+            return "somebody else is making one"
+        finally:
+            self._close()
+
+    def stop(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.wait()
+        self._close()
+
+    def _close(self) -> None:
+        self._found.close()
         self._said.close()
-        self._process = None
-        self._made = self._wanted
 
 
-def main(path: str, segment: str, offset: str, daemon: str) -> None:
-    """Make a checkpoint of the store at `path` up to `offset` in `segment`, for the process `daemon`."""
+def main(path: str, order: str, daemon: str) -> None:
+    """Do to the store at `path` what `order`, in JSON, says, for the process `daemon`."""
     from kvfs.store.opening import read_config
 
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(daemon):
         return  # it has died before we could be told
-    os.nice(_NICE)
+    (segment, offset), policy, retention, twice, nice = json.loads(order)
+    if nice:
+        os.nice(_NICE)
     disk = Disk()
     try:
-        Checkpoints(disk, path, read_config(path, disk)).make((int(segment), int(offset)))
+        found = fold(
+            Checkpoints(disk, path, read_config(path, disk)),
+            (segment, offset),
+            Policy(*policy),
+            Retention(*retention) if retention else None,
+            twice=twice,
+        )
     except OSError as error:
         sys.exit(in_words(error))
+    if found:
+        found.dump(sys.stdout.buffer)
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ DIRECTORY = "checkpoints"
 _LOCK = "lock"
 _SUFFIX, _COPY = ".ckp", "-2.ckp"
 _NAME = re.compile(r"[0-9]{20,}(-2)?\.ckp")
+_CACHED = 64 * 1024 * 1024
+"""Bytes of blocks that are kept in memory by who makes a checkpoint, of each table."""
 _NO_FILE = (errno.EISDIR, errno.EINVAL, errno.ELOOP)
 """What opening anything but a file gives."""
 _FEW, _MANY = 100_000, 300_000
@@ -248,6 +250,9 @@ class Checkpoints:
 
     def _make(self, until: tuple[int, int]) -> None:
         standing = self.stand()
+        if standing.checkpoint:
+            for table in standing.checkpoint.tables:
+                table.most_cached = _CACHED
         try:
             end, time = self._replay(standing, until)
             if end.sequence and standing.start != end:

@@ -15,7 +15,7 @@ import time
 from array import array
 from typing import IO, TYPE_CHECKING, NamedTuple
 
-from kvfs.errors import CorruptionError, NoSpaceError
+from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Relocate
 from kvfs.recovery import LogPaths
 from kvfs.segment import name_of
@@ -24,14 +24,20 @@ from kvfs.store.readers import alone
 from kvfs.table import File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kvfs.disk import Disk
+    from kvfs.records import Record
     from kvfs.retention import Retention
     from kvfs.store.checkpoints import Checkpoints, Kept
     from kvfs.store.core import Core
 
 _NUMBER = "Q"
+_AT_ONCE = 64 * 1024  # bytes that are moved together
+_COST = 128  # bytes that seeing to a node counts as
+_PRICE = 3
+"""Bytes that are moved for each one that is written meanwhile."""
+IN_USE = "somebody reads the store; what may go is removed once nobody does"
 THOROUGH = 0.1
 """The share of dead bytes at which compaction on demand sets in."""
 
@@ -41,6 +47,9 @@ class Policy(NamedTuple):
 
     share: float = 0.4
     size: int = 64 * 1024 * 1024
+
+
+DEFAULT = Policy()
 
 
 class Fold(NamedTuple):
@@ -133,7 +142,7 @@ class Mover:
         self._core = core
         self._segments = frozenset(found.victims)
         self._numbers = found.numbers
-        self._next = 0
+        self._next = self._owed = 0
         self.problem: str | None = None
         """Why something was left where it is."""
 
@@ -148,37 +157,60 @@ class Mover:
         return len(self._numbers)
 
     def step(self, seconds: float) -> bool:
-        """Move for so long, and tell whether there is more to move; for who has the lock of the store.
-
-        Raises what the log says.
-        """
+        """Move for so long, and tell whether there is more to move; for who has the lock of the store."""
         deadline = time.perf_counter() + seconds
-        while self._next < len(self._numbers):
-            try:
-                self._move(self._numbers[self._next])
-            except CorruptionError as error:
-                self.problem = str(error)  # its reader is told, as before
-            except NoSpaceError as error:
-                self.problem = str(error)
-                self._next = len(self._numbers)
-                break
-            self._next += 1
-            if time.perf_counter() >= deadline:
-                break
-        self._core.table.detached.clear()
+        while self._move(_AT_ONCE) and time.perf_counter() < deadline:
+            pass
         return self._next < len(self._numbers)
 
-    def _move(self, number: int) -> None:
+    def pay(self, size: int) -> None:
+        """Move some bytes for each of `size` that somebody has written.
+
+        So who writes much is slowed down, and not faster than what is dead can go.
+        """
+        self._owed += _PRICE * size
+        if self._owed >= _AT_ONCE:
+            self._move(self._owed)
+
+    def _move(self, size: int) -> bool:
+        """Move at least `size` bytes, if there are, and tell whether there is more."""
         core = self._core
-        node = core.table.nodes.look(number)
+        batch: list[Record] = []
+        while size > 0 and self._next < len(self._numbers):
+            for record in self._records(self._numbers[self._next]):
+                batch.append(record)
+                size -= len(record.data)
+            size -= _COST
+            self._next += 1
+        self._owed = 0
+        try:
+            core.relocate(batch)
+        except KvfsError as error:
+            self.problem = str(error)
+            self._next = len(self._numbers)
+        return self._next < len(self._numbers)
+
+    def _records(self, number: int) -> Iterator[Relocate]:
+        """Yield the records that move what the node `number` has in the segments."""
+        core = self._core
+        nodes, segments = core.table.nodes, self._segments
+        place = nodes.place_of(number)
+        if place is not None and place[0].segment not in segments:
+            return
+        node = nodes.look(number)
         if not isinstance(node, File) or not node.nlink:
             return
-        here = [extent for extent in node.extents if extent.location.segment in self._segments]
-        for extent in here:
-            data = core.log.read(extent.location).data  # type: ignore[union-attr]
+        for extent in node.extents:
+            location, skip = extent.location, extent.skip
+            if location.segment not in segments:
+                continue
+            try:
+                data = core.log.read(location).data[skip : skip + extent.length]  # type: ignore[union-attr]
+            except CorruptionError as error:
+                self.problem = str(error)  # its reader is told, as before
+                continue
             record = Relocate(core.table.key_of(node), 0, b"", core.now())
-            part = data[extent.skip : extent.skip + extent.length]
-            core.commit(*core.write_parts(record, extent.start, part))
+            yield from core.write_parts(record, extent.start, data)  # type: ignore[misc]
 
 
 def compact(
@@ -206,5 +238,5 @@ def compact(
     core.log.sync()
     found = fold(core.checkpoints, core.log.stable, policy, retention, twice=True)
     if found and found.free and not remove_segments(core.disk, core.path, found.free):
-        problem = "somebody reads the store: what may go is removed once nobody does"
+        problem = IN_USE
     return problem

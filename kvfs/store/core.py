@@ -28,14 +28,16 @@ from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Relocate, Write, new_tupl
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, due_at_close
+from kvfs.store.compaction import remove_segments
 from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
+from kvfs.store.readers import FILE as READERS
 from kvfs.store.readers import Reading, make_file
 from kvfs.table.node import MAX_INO
 from kvfs.table.table import MAX_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from kvfs.checkpoint import Checkpoint
     from kvfs.codec.base import Data
@@ -92,6 +94,11 @@ class Core:
         self.tight = self.log.max_record < _ROOMY  # records may not fit
         self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
         """So many bytes of a value fit into one record, whatever its key is."""
+        self._head = self.log.codec.header_size
+        self.on_roll: Callable[[], object] = lambda: None
+        """Called when a new segment has got its first record."""
+        self.pace: Callable[[int], object] | None = None
+        """Called with the bytes of each commit while compaction has to keep up with those."""
         self._flock = Lock(disk, path)
         self._reading = Reading(disk, path)
         self.log.on_failure = self._flock.note_failure
@@ -100,10 +107,12 @@ class Core:
         self._cache: OrderedDict[Location, Record] = OrderedDict()
         self._cached = 0
 
-    def open(self, mountpoint: str | None, wait: float) -> None:
+    def open(
+        self, mountpoint: str | None, wait: float = 0, keep_history: str | None = None
+    ) -> None:
         """Lock the store if it is writable, and replay its log from the last checkpoint on.
 
-        Raises `StoreLockedError`, `CorruptionError` or what the disk says.
+        With `keep_history`, so much of its past is kept from now on. Raises `StoreLockedError`, `CorruptionError` or what the disk says.
         """
         if self.writable:
             self._flock.take(mountpoint, wait)
@@ -115,12 +124,21 @@ class Core:
             if self.writable:
                 exchange.finish(self.disk, self.path)
                 make_file(self.disk, self.path)
+                self._set_history(keep_history)
             else:
                 self._reading.begin()
             self._replay()
         except BaseException:
             self._let_go()
             raise
+
+    def _set_history(self, keep_history: str | None) -> None:
+        if keep_history is None or keep_history == self.config.keep_history:
+            return
+        self.config = store_config.checked(self.config._replace(keep_history=keep_history))
+        path = store_config.config_path(self.path)
+        self.disk.write_file(path, store_config.dump(self.config))
+        self.checkpoints = Checkpoints(self.disk, self.path, self.config)
 
     def _replay(self) -> None:
         moment = self._moment
@@ -167,10 +185,20 @@ class Core:
         """How many records come before the checkpoint that the table stands on."""
         return self._checkpoint.position.sequence if self._checkpoint else 0
 
+    @property
+    def live(self) -> int:
+        """How many bytes of the log the nodes of that checkpoint take."""
+        return self._checkpoint.live.total() if self._checkpoint else 0
+
     def _make_checkpoint(self, end: LogEnd) -> None:
-        """Make a checkpoint of the log up to its `end`. Worth having; no promise hangs on it."""
+        """Make a checkpoint of the log up to its `end`, and let go what that makes free.
+
+        Worth having; no promise hangs on it.
+        """
         try:
-            self.checkpoints.make((end.segment, end.offset))
+            kept = self.checkpoints.make((end.segment, end.offset))
+            if kept and kept.free:
+                remove_segments(self.disk, self.path, kept.free)
         except OSError as error:
             _log.warning("no checkpoint was made: %s", in_words(error))
         except MemoryError:
@@ -214,14 +242,29 @@ class Core:
         """Append `records` to the log and apply them."""
         try:
             if len(records) == 1:
-                self.table.apply(records[0], self.log.append_one(records[0]))
+                location = self.log.append_one(records[0])
+                self.table.apply(records[0], location)
+                if location.offset == self._head:
+                    self.on_roll()
+                if self.pace:
+                    self.pace(location.length)
                 return
             locations = self.log.append(records, atomic=atomic)
             for record, location in zip(records, locations, strict=True):
                 self.table.apply(record, location)
+            if any(location.offset == self._head for location in locations):
+                self.on_roll()
+            if self.pace:
+                self.pace(sum(location.length for location in locations))
         except CorruptionError as error:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
+
+    def relocate(self, records: Sequence[Record]) -> None:
+        """Append `records`, which change nothing but where something lies. Raises as `append` does."""
+        locations = self.log.append(records)
+        for record, location in zip(records, locations, strict=True):
+            self.table.apply(record, location)
 
     def put(self, key: bytes, value: bytes, time: int, *, new: bool) -> None:
         """Commit that a `new` file, or one that nobody uses, has `value` since `time`."""
@@ -407,7 +450,7 @@ def is_blank(disk: Disk, path: str) -> bool:
         return True
     except NotADirectoryError:
         return False
-    return names <= {*_DIRECTORIES, LOCK, f"{store_config.FILE}.tmp"} and all(
+    return names <= {*_DIRECTORIES, LOCK, READERS, f"{store_config.FILE}.tmp"} and all(
         _is_empty_directory(disk, os.path.join(path, name)) for name in names & {*_DIRECTORIES}
     )
 

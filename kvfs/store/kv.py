@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from kvfs import keys
@@ -10,16 +11,19 @@ from kvfs.errors import (
     not_a_value,
 )
 from kvfs.records import Attrs, Delete, Put, Rename
-from kvfs.store.background import Background
+from kvfs.store.background import Background, Keeper
+from kvfs.store.compaction import compact
 from kvfs.store.content import Content
 from kvfs.store.files import Files
 from kvfs.table import File, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from kvfs.config import Config
+    from kvfs.retention import Retention
+    from kvfs.store.compaction import Policy
     from kvfs.store.core import Core
 
 
@@ -52,13 +56,16 @@ class Store:
     process; `sync` makes it survive a power cut.
     """
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, policy: Policy) -> None:
         """Wrap an open core; use `kvfs.open`."""
         self._core = core
         self._content = Content(core)
         self.files = Files(core, self._content)
         """The file interface, for the mount."""
-        self._background: Background | None = None
+        self.background = Background(core, policy, self.files.nameless_segments)
+        """What is due beside all else."""
+        self._keeper: Keeper | None = None
+        core.on_roll = self._note_roll
 
     # -- keys and values -------------------------------------------------------
 
@@ -294,11 +301,34 @@ class Store:
         """Raise `StoreFailedError` if the store takes no more writes after a failure."""
         self._core.log.check_writable()
 
-    def maintain(self) -> None:
-        """Begin with what is due in the background; for who keeps the store open, every second."""
-        if self._core.writable:
-            self._background = self._background or Background(self._core)
-            self._background.tick()
+    def compact(
+        self,
+        retention: Retention | None = None,
+        progress: Callable[[int, int], object] = lambda _done, _total: None,
+    ) -> str | None:
+        """Give back the space of what is dead; return what was left undone, and why.
+
+        `retention` is how much of the past is kept, if not as the store says;
+        `progress` is called with the files seen to and those there are. Nobody
+        else can use the store meanwhile. Raises what the log and the disk say.
+        """
+        with self._core.lock:
+            self._core.check(write=True)
+            self._content.commit_all()
+            return compact(self._core, retention, progress)
+
+    def maintain(self) -> float:
+        """Do what is due in the background; return the seconds until it is to be called again.
+
+        For who keeps the store open and calls it for as long.
+        """
+        self._core.on_roll = lambda: None
+        return self.background.tick() if self._core.writable else inf
+
+    def _note_roll(self) -> None:
+        """See to what is due, where nobody calls `maintain`."""
+        if self._keeper is None and self.background.is_full():
+            self._keeper = Keeper(self.background.tick)
 
     def note_mounted(self) -> None:
         """Tell others, in the lock file, that the mount that holds the store is there."""
@@ -306,12 +336,13 @@ class Store:
 
     def close(self) -> None:
         """Sync and close; nothing if closed already."""
+        if self._keeper:
+            self._keeper.stop()
         with self._core.lock:
             if self._core.closed:
                 return
             try:
-                if self._background:
-                    self._background.stop()
+                self.background.stop()
                 if self._core.writable:
                     self._content.commit_all()
                     self.files.access_times.commit()

@@ -303,6 +303,15 @@ class Nodes:
         record = Removexattr(b"", name, time=self._core.now())
         self._change(node, record, remove_xattr)
 
+    def nameless_segments(self) -> set[int]:
+        """Return the segments that files without a name, which somebody uses, have data in."""
+        return {
+            extent.location.segment
+            for node in self._orphans.values()
+            if isinstance(node, File)
+            for extent in node.extents
+        }
+
     def _change(self, node: Node, record: Any, do: Any) -> None:
         """Log `record` of `node`, or just do it where the log does not know the node."""
         if node.nlink == 0:

@@ -17,6 +17,7 @@ from kvfs.errors import (
     StoreExistsError,
     in_words,
 )
+from kvfs.store.compaction import DEFAULT
 from kvfs.store.core import Core, initialise, is_blank, make_directory
 from kvfs.store.kv import Store
 from kvfs.store.lock import Lock
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kvfs.config import Config
+    from kvfs.store.compaction import Policy
 
 _WAIT = 10.0  # seconds for another process to make the same store
 
@@ -35,16 +37,17 @@ def init(
     *,
     format: str = "binary",  # noqa: A002 - the word users know it by
     max_segment_size: int = store_config.DEFAULT_SEGMENT_SIZE,
+    keep_history: str = store_config.DEFAULT_HISTORY,
     disk: Disk | None = None,
 ) -> Config:
     """Make a store in a new or empty directory, which is for its owner alone from now on.
 
-    Raises `StoreExistsError` if there is something already, `ConfigError` for
+    `keep_history` is how much of its past is kept: see `Retention.parse`. Raises `StoreExistsError` if there is something already, `ConfigError` for
     a format or a size that cannot be.
     """
     disk = disk or Disk()
     location = _location(path)
-    config = store_config.make(format, max_segment_size, time.time_ns())
+    config = store_config.make(format, max_segment_size, time.time_ns(), keep_history)
     try:
         _refuse_occupied(disk, location)
         make_directory(disk, location, inside=False)
@@ -72,6 +75,8 @@ def open_store(
     wait: float = 0,
     at: int | str | datetime | None = None,
     checkpoint_every: int | None = None,
+    keep_history: str | None = None,
+    compact: Policy = DEFAULT,
     disk: Disk | None = None,
 ) -> Store:
     """Open the store at `path`; with `create`, make it if there is none.
@@ -82,7 +87,9 @@ def open_store(
     this moment. `wait` (seconds) is how long to wait for the lock, `mountpoint`
     what to tell others about its holder. With `at`, the store is open for reading
     as it was at that moment of its past: see `moment_of`. A checkpoint is made
-    after `checkpoint_every` records, or, without, where it is worth its cost.
+    after `checkpoint_every` records, or, without, where it is worth its cost. `keep_history`
+    is how much of its past the store keeps from now on; `compact` is when segments are
+    compacted.
 
     Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
     `CorruptionError`.
@@ -116,13 +123,13 @@ def open_store(
             checkpoint_every=checkpoint_every,
             moment=moment,
         )
-        core.open(mountpoint, wait)
+        core.open(mountpoint, wait, keep_history)
     except CorruptionError as error:
         message = f"{error}; nothing was changed; to see all that is wrong: kvfs check {location}"
         raise CorruptionError(message) from None
     except OSError as error:
         raise _of_store(location, error) from error
-    return Store(core)
+    return Store(core, compact)
 
 
 def _moment(when: int | str | datetime, config: Config, disk: Disk, path: str) -> Moment:

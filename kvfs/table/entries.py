@@ -46,7 +46,7 @@ class Base(Protocol):
 class Names:
     """The names of one directory of a checkpoint, with their inode numbers."""
 
-    __slots__ = ("_length", "base", "changed", "gone", "ino")
+    __slots__ = ("_latest", "_length", "base", "changed", "gone", "ino")
 
     def __init__(self, base: Base, ino: int, length: int) -> None:
         """Start with the `length` names that directory `ino` has in `base`."""
@@ -57,13 +57,23 @@ class Names:
         self.gone: set[bytes] = set()
         """Names that the checkpoint has, and the directory has not."""
         self._length = length
+        self._latest: tuple[bytes, int | None] = (b"", None)
+        """The name that was looked up last in the checkpoint, which never changes, and its number."""
 
     def get(self, name: bytes) -> int | None:
         """Return the number of what has `name`, or None."""
         found = self.changed.get(name)
         if found is not None or name in self.gone:
             return found
-        return self.base.entry(self.ino, name)
+        return self._below(name)
+
+    def _below(self, name: bytes) -> int | None:
+        """Return the number of what has `name` in the checkpoint."""
+        latest, number = self._latest
+        if name != latest:
+            number = self.base.entry(self.ino, name)
+            self._latest = name, number
+        return number
 
     def __contains__(self, name: bytes) -> bool:
         """Tell whether there is such a name."""
@@ -79,7 +89,7 @@ class Names:
     def pop(self, name: bytes) -> int:
         """Take `name` away and return what it named. Raises `KeyError`."""
         found = self.changed.pop(name, None)
-        below = None if name in self.gone else self.base.entry(self.ino, name)
+        below = None if name in self.gone else self._below(name)
         if below is not None:
             self.gone.add(name)
         found = below if found is None else found
