@@ -344,16 +344,16 @@ class Core:
         return record
 
     def value_at(self, location: Location, size: int) -> bytes:
-        """Return a value of `size` bytes, all of which the put at `location` has.
+        """Return a value of `size` bytes, the first of those that the record at `location` has.
 
         Raises `CorruptionError`.
         """
         record: Any = self.log.read(location) if size else None
         data: bytes = record.data if record else b""
-        if len(data) != size:
+        if len(data) < size:
             message = f"the record at {location} does not hold the {size} bytes of its value"
             raise CorruptionError(message)
-        return data
+        return data if len(data) == size else data[:size]
 
     def put_parts(self, record: Any, value: bytes) -> tuple[Record, ...]:
         """Return `record`, a put without data, and what must follow it, for `value`.

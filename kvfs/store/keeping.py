@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from kvfs.checkpoint import Position
     from kvfs.retention import Retention
@@ -58,13 +58,11 @@ def plan(
     come before a segment; `now` is in nanoseconds since 1970.
     """
     horizon = _horizon(checkpoints, sizes, retention, now)
-    kept = {known.name: known for known in checkpoints[:_LAST]}
-    if horizon is None:
-        segments = set(sizes)
-    else:
-        for known in _steps(checkpoints[checkpoints.index(horizon) :: -1], sizes, retention):
-            kept[known.name] = known
-        segments = {number for number in sizes if number >= horizon.position.segment}
+    since = checkpoints[: checkpoints.index(horizon) + 1] if horizon else checkpoints
+    steps = [] if retention.is_all else _steps(since[::-1], horizon, sizes, retention)
+    kept = {known.name: known for known in (*checkpoints[:_LAST], *steps)}
+    reach = horizon.position.segment if horizon else 0
+    segments = {number for number in sizes if number >= reach}
     pinned: set[int] = set()
     for records in snapshots:
         below = next((known for known in checkpoints if known.position.sequence <= records), None)
@@ -76,7 +74,6 @@ def plan(
     for known in kept.values():
         segments |= {known.position.segment, *known.live}
     segments |= pinned
-    reach = horizon.position.segment if horizon else 0
     return Plan(set(kept), segments & sizes.keys(), pinned, reach)
 
 
@@ -137,16 +134,25 @@ def _horizon(
     return usable[-1] if usable else None
 
 
-def _steps(checkpoints: list[Known], sizes: dict[int, int], retention: Retention) -> list[Known]:
-    """Return those of `checkpoints`, from the horizon on, that are worth to be kept."""
+def _steps(
+    checkpoints: list[Known], horizon: Known | None, sizes: dict[int, int], retention: Retention
+) -> Iterator[Known]:
+    """Yield those of `checkpoints`, the oldest first, that the horizon is to move on over.
+
+    They come behind `horizon`, or the beginning of the log.
+    """
     time, size = retention
-    steps = [checkpoints[0]]
-    for known in checkpoints[1:]:
-        later = known.position.time - steps[-1].position.time
-        further = behind(steps[-1].position, sizes) - behind(known.position, sizes)
-        if (time and later >= time // _STEPS) or (size and further >= size // _STEPS):
-            steps.append(known)
-    return steps
+    far = sum(sizes.values())
+    at = checkpoints[0].position.defaults[2] if checkpoints else 0  # when the store was made
+    for known in checkpoints:
+        later, further = known.position.time - at, far - behind(known.position, sizes)
+        if (
+            known is horizon
+            or (time and later >= time // _STEPS)
+            or (size and further >= size // _STEPS)
+        ):
+            at, far = known.position.time, behind(known.position, sizes)
+            yield known
 
 
 def _leading_to(

@@ -1,7 +1,7 @@
 """Nodes as bytes: how they rest in memory, and how a checkpoint holds them.
 
 Most nodes are files that were put whole: one name, at most one extent, which is
-all of the file, and nothing beside. Such a file *at rest* takes 47 bytes and its
+all of the file from the start of a record's data on, and nothing beside. Such a file *at rest* takes 47 bytes and its
 name. Every other node has a longer row, which holds all there is. The layouts
 are part of the format: docs/format.md, "Checkpoints".
 """

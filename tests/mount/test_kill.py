@@ -19,6 +19,8 @@ _KILLS = int(os.environ.get("KVFS_KILLS", "30"))
 _PER_STORE = 6
 _STORES = -(-_KILLS // _PER_STORE)
 _WRITERS = 3
+_BUSY = ["--checkpoint-every", "10", "--keep-history", "0"]
+_BUSY += ["--compact-share", "0.1", "--compact-size", "4KiB"]
 _LEAST = 20  # acknowledged operations, without which a kill shows nothing
 
 
@@ -26,8 +28,9 @@ _LEAST = 20  # acknowledged operations, without which a kill shows nothing
 def test_what_was_acknowledged_survives_every_kill(stores, tools, number):
     rng = random.Random(number)
     form, sizes = [("binary", ALL_SIZES), ("text", SMALL_SIZES)][number % 2]
-    # Every other binary store has checkpoints made all the time, beside the mount.
-    options = ["--checkpoint-every", "10"] if number % 4 == 0 else []
+    # Every other binary store has checkpoints made and segments removed all the time, beside the
+    # mount.
+    options = _BUSY if number % 4 == 0 else []
     mounted = stores.make(form, size="64KiB", options=options)
     with writers(mounted.path, stores.directory, _WRITERS) as working:
         for turn in range(min(_PER_STORE, _KILLS - number * _PER_STORE)):

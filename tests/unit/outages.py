@@ -16,7 +16,10 @@ from losses import Loss, losses
 
 import kvfs
 from kvfs.errors import CorruptionError
+from kvfs.records import Relocate
 from kvfs.recovery import LogPaths, Replay
+from kvfs.retention import Retention
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.opening import open_store
 from kvfs.table import audit
 
@@ -97,7 +100,7 @@ class Session:
         self.recorder = Recorder(
             self.disk, seed, lambda: self.promised, checksums=form == "binary", many=many
         )
-        self.log = []
+        self.log = {}
         self.store = None
         self.held = {}
 
@@ -116,8 +119,12 @@ class Session:
             step(self)
         self.close()
         self.disk.watch = None
-        self.log = replayed(self.disk, self.store.config)
+        self.remember()
         return self
+
+    def remember(self):
+        """Remember the records that the log has; those before may be gone by now."""
+        self.log |= replayed(self.disk, self.store.config)
 
     def open(self):
         self.promised = Promised(self.promised.records)
@@ -163,6 +170,18 @@ class Session:
         """Make a checkpoint beside the writer, as the daemon lets another process do."""
         core = self.store._core
         assert core.checkpoints.make(core.log.stable)
+
+    def compact(self, retention):
+        """Compact the store; what that appends changes nothing."""
+        self.remember()
+        before = self.store.position
+        for position in range(before, before + len(self.held) * 20):
+            self.states[position] = dict(self.held)
+        assert self.store.compact(Retention.parse(retention)) is None
+        for position in range(self.store.position + 1, before + len(self.held) * 20):
+            del self.states[position]
+        self.note()
+        self.promised = Promised(self.store.position)
 
     def close(self):
         self.store.close()
@@ -217,13 +236,18 @@ def hunt(session, *, again=0.0, most=1000):
 
 
 def replayed(disk, config):
-    """Return the records of the log, as recovery reads them."""
+    """Return the records of the log, as recovery reads them, by their numbers."""
     paths = LogPaths.of(STORE)
+    begin = Checkpoints(disk, STORE, config).begin()
     directory = disk.open_directory(paths.segments)
     try:
-        return [record for record, _ in Replay(disk, paths, config, directory).records()]
+        log = Replay(disk, paths, config, directory, begin.start)
+        since = begin.start.sequence if begin.start else 0
+        return dict(enumerate((record for record, _ in log.records()), since))
     finally:
         disk.close(directory)
+        if begin.checkpoint:
+            begin.checkpoint.close()
 
 
 def log_files(disk, where="segments"):
@@ -294,7 +318,10 @@ def _check(session, image, store, before):
     assert position in session.states, f"{position} records are not what any call left"
     if session.log:
         records = replayed(store._core.disk, store.config)
-        assert records == session.log[:position], "this is no prefix of the log"
+        for number, record in records.items():
+            # What a compaction appends comes before where the log begins after it.
+            known = session.log.get(number, record if isinstance(record, Relocate) else None)
+            assert record == known, "this is no prefix of the log"
     assert dict(store.items()) == session.states[position]
     assert list(audit(store._core.table)) == []
     _check_kept(before, store._core.disk)

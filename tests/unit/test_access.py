@@ -99,7 +99,13 @@ def test_the_record_leaves_the_ctime(store):
     node = note(store)
     ctime = node.ctime
     seen = []
-    store._core.log.append_one = seen.append
+    append = store._core.log.append_one
+
+    def append_one(record):
+        seen.append(record)
+        return append(record)
+
+    store._core.log.append_one = append_one
     store.files.access_times.commit()
     assert [(r.attrs, type(r)) for r in seen] == [(Attrs(atime=node.atime, ctime=ctime), Setattr)]
     assert node.ctime == ctime

@@ -1,6 +1,7 @@
 """The checkpoints of a store: made from files, stood on where they are good, done without else."""
 
 import errno
+import json
 import logging
 import os
 import random
@@ -17,7 +18,9 @@ from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
+from kvfs.store.background import Order
 from kvfs.store.checkpoints import Checkpoints, Standing
+from kvfs.store.compaction import DEFAULT
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.repair import repair
 from kvfs.store.verify import check, replay
@@ -357,7 +360,8 @@ def test_one_whose_daemon_has_gone_makes_nothing(tmp_path):
     path = tmp_path / "store"
     with open_store(path) as store:
         store.put("a", "1")
-    command = [sys.executable, "-m", "kvfs.store.background", path, "1", "100000"]
+    order = json.dumps(Order((1, 100000), DEFAULT))
+    command = [sys.executable, "-m", "kvfs.store.background", path, order]
     subprocess.run([*command, "1"], check=True)
     assert checkpoints(path) == []
     subprocess.run([*command, str(os.getpid())], check=True)
@@ -371,3 +375,12 @@ def test_small_values_that_were_replayed_are_in_memory(tmp_path):
     with kvfs.open(path) as store:
         table = store._core.table
         assert table.nodes.value_of(table.number_of(b"a")) == b"1"
+
+
+def test_a_value_that_was_cut_is_read_from_a_checkpoint(tmp_path):
+    path = tmp_path / "store"
+    with open_store(path, checkpoint_every=1) as store:
+        store.put("a", "x" * 100)
+        store.files.content.truncate(store.files.lookup(1, b"a"), 7)
+    with kvfs.open(path) as store:
+        assert store.get("a") == b"x" * 7

@@ -61,6 +61,14 @@ def with_checkpoints():
     return steps
 
 
+def with_compactions():
+    """Return steps with compactions on the way, some of which keep a part of the past."""
+    steps = script("binary")
+    for place, keep in ((22, "0"), (17, "600B"), (12, "0"), (8, "0"), (3, "all")):
+        steps[place:place] = [step("compact", keep)]
+    return steps
+
+
 def draw_steps(draw, form):
     """Return steps that follow no plan."""
     keys = [b"a", b"b", b"d/b", b"long"]
@@ -89,6 +97,13 @@ def test_power_cuts_while_checkpoints_are_made(seed):
     session = Session("binary", seed, many=3, checkpoint_every=6).run(with_checkpoints())
     assert hunt(session, again=0.02) > 500
     assert any(site.endswith("checkpoints._write") for site in session.disk.sites)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_power_cuts_while_segments_go(seed):
+    session = Session("binary", seed, many=2).run(with_compactions())
+    assert hunt(session, again=0.02) > 500
+    assert any(site.endswith("compaction.remove_segments") for site in session.disk.sites)
 
 
 @pytest.mark.parametrize("size", [None, 20_000], ids=["small", "roomy"])

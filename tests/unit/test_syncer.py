@@ -36,6 +36,7 @@ class SlowStore:
 
     def maintain(self):
         self.tick("maintained")
+        return 0.001
 
     def sync_log(self):
         self.calls += 1
@@ -174,6 +175,7 @@ def test_what_fails_in_the_background_stops_nothing(caplog):
         for failure in failures:
             raise failure
         store.tick("maintained")
+        return 0.001
 
     store.maintain = maintain
     with syncing(store, 0.001):
