@@ -53,12 +53,13 @@ class Syncer:
         self._deferred: list[Done] = []
         self._condition = threading.Condition()
         self._waiting: list[Done] = []
-        self._stopping = self._failed = False
+        self._stopping = self._failed = self._woken = False
         self._noted = ""
         self._thread = threading.Thread(target=self._run, name="kvfs-sync", daemon=True)
 
     def start(self) -> None:
         """Begin. Raises `RuntimeError` where no thread can be started."""
+        self._store.background.wake = self._wake
         self._thread.start()
 
     def stop(self) -> None:
@@ -67,6 +68,12 @@ class Syncer:
             self._stopping = True
             self._condition.notify()
         self._thread.join()
+
+    def _wake(self) -> None:
+        """See to what is due in the background at once."""
+        with self._condition:
+            self._woken = True
+            self._condition.notify()
 
     def when_synced(self, done: Done) -> None:
         """Call `done` once everything logged before this call survives a power cut, or will not.
@@ -101,14 +108,15 @@ class Syncer:
                 due = time.monotonic() + self._interval
             if waiting or (is_due and not self._failed):
                 _tell(waiting, self._sync())
-            if time.monotonic() >= again:
+            if self._woken or time.monotonic() >= again:
+                self._woken = False
                 again = time.monotonic() + (self._interval if self._failed else self._maintain())
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""
         with self._condition:
             left = max(due - time.monotonic(), 0)
-            self._condition.wait_for(lambda: self._waiting or self._stopping, left)
+            self._condition.wait_for(lambda: self._waiting or self._stopping or self._woken, left)
             waiting, self._waiting = self._waiting, []
             return None if self._stopping and not waiting else waiting
 

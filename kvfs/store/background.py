@@ -103,11 +103,14 @@ class Background:
         self._held = 0
         self._owed = 0.0
         self._last = time.monotonic()
+        self.wake: Callable[[], object] = lambda: None
+        """Called when a `tick` has something to do that will not wait."""
 
     def demand(self, retention: Retention | None = None) -> Demand:
         """Ask for compaction, which a `tick` will begin; may be called from any thread."""
         demand = Demand(retention)
         self._wanted.append(demand)
+        self.wake()
         return demand
 
     def tick(self) -> float:

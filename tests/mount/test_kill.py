@@ -10,10 +10,15 @@ import select
 import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import pytest
 from workload import ALL_SIZES, SMALL_SIZES, progressed, writers
+
+from kvfs.control import ask_to_compact
+from kvfs.errors import KvfsError
 
 _KILLS = int(os.environ.get("KVFS_KILLS", "30"))
 _PER_STORE = 6
@@ -32,7 +37,10 @@ def test_what_was_acknowledged_survives_every_kill(stores, tools, number):
     # mount.
     options = _BUSY if number % 4 == 0 else []
     mounted = stores.make(form, size="64KiB", options=options)
-    with writers(mounted.path, stores.directory, _WRITERS) as working:
+    with (
+        writers(mounted.path, stores.directory, _WRITERS) as working,
+        _compacting(mounted.store) if options else nullcontext(),
+    ):
         for turn in range(min(_PER_STORE, _KILLS - number * _PER_STORE)):
             for writer in working:
                 writer.start(rng.randrange(2**40), sizes)
@@ -48,6 +56,29 @@ def test_what_was_acknowledged_survives_every_kill(stores, tools, number):
             mounted.mount(*options)
             acknowledged = sum(writer.verify(clean=False) for writer in working)
             assert acknowledged >= _LEAST
+    if options:
+        assert not (mounted.store / "segments" / "00000001.seg").exists()
+
+
+@contextmanager
+def _compacting(store):
+    """Let the daemon compact the store again and again, where there is one."""
+    ending = threading.Event()
+
+    def run():
+        while not ending.is_set():
+            try:
+                ask_to_compact(str(store), "0", lambda _done, _total: None)
+            except KvfsError:  # it has been killed
+                ending.wait(0.01)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        thread.join()
 
 
 def _a_moment(rng, longest):

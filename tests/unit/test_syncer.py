@@ -25,6 +25,7 @@ class SlowStore:
         self.started = threading.Event()
         self.gate = threading.Event()
         self.ticks = queue.SimpleQueue()
+        self.background = SimpleNamespace()
         content = SimpleNamespace(commit_runs=lambda: self.tick("runs"))
         times = SimpleNamespace(commit=lambda _most: self.tick("times"))
         self.files = SimpleNamespace(
