@@ -144,6 +144,10 @@ class Disk:
         """Give the file `old` the name `new`, replacing what had it."""
         os.rename(old, new)
 
+    def link(self, old: str, new: str) -> None:
+        """Give the file `old` the name `new` as well, which is free."""
+        os.link(old, new, follow_symlinks=False)
+
     def exchange(self, first: str, second: str) -> None:
         """Let the two paths change places, in one step."""
         paths = os.fsencode(first), os.fsencode(second)

@@ -9,6 +9,7 @@ earlier moment, whole, and the next one goes on.
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,15 +23,18 @@ from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import check_header, damaged, name_of, numbers_of
 from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
+from kvfs.store.compaction import remove_segments
 from kvfs.store.core import initialise, is_blank, make_directory
 from kvfs.store.lock import Lock
 from kvfs.store.opening import read_config
+from kvfs.store.readers import alone, held
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvfs.config import Config
 
+_WORK = "segments.backup"
 _CHUNK = 8 * 1024 * 1024
 
 
@@ -64,7 +68,8 @@ def backup(
         lock = Lock(disk, target)
         lock.take(None)
         try:
-            return _Copy(disk, path, target, config, progress).run()
+            with held(disk, path):
+                return _Copy(disk, path, target, config, progress).run()
         finally:
             lock.release()
     except OSError as error:
@@ -104,32 +109,86 @@ class _Copy:
         self._source, self._target = LogPaths.of(path), LogPaths.of(target)
         self._checkpoints = Checkpoints(disk, path, config)
         self._path, self._to = path, target
+        self._work = os.path.join(target, _WORK)
         self._progress = progress or (lambda _done, _total: None)
 
     def run(self) -> Backup:
         exchange.finish(self._disk, self._to)
+        exchange.empty(self._disk, self._work)
         self._directory = self._disk.open_directory(self._source.segments)
         try:
             end = self._end()
-            numbers = self._missing(end)
+            there = self._there(end)
+            numbers = [number for number in self._numbers(end) if number not in there]
             sizes = {number: self._size_of(number, end) for number in numbers}
-            total, done = sum(sizes.values()), 0
             # It speaks of another end than the log will have.
             with suppress(FileNotFoundError):
                 self._disk.unlink(self._target.clean)
                 self._disk.sync_directory(self._to)
-            for number, size in sizes.items():
-                self._progress(done, total)
-                self._copy(number, size)
-                done += size
-            self._copy_checkpoint(end)
+            checkpoints = self._copy_checkpoints(end)
+            if self._goes_on_from(there, end):
+                self._copy_all(sizes, self._target.segments)
+            else:
+                self._renew(sizes, there)
+            self._let_go(checkpoints)
             self._copy_snapshots(end)
             if end.segment:
                 self._disk.write_file(self._target.clean, LogEnd.dump(*end))
-            self._progress(total, total)
         finally:
             self._disk.close(self._directory)
-        return Backup(end.sequence, len(numbers), total)
+        return Backup(end.sequence, len(numbers), sum(sizes.values()))
+
+    def _copy_all(self, sizes: dict[int, int], to: str) -> None:
+        """Copy segments, so many bytes of each, to the directory `to`."""
+        total, done = sum(sizes.values()), 0
+        for number, size in sizes.items():
+            self._progress(done, total)
+            self._copy(number, size, to)
+            done += size
+        self._progress(total, total)
+
+    def _goes_on_from(self, there: set[int], end: LogEnd) -> bool:
+        """Tell whether the log goes on from where that of the target ends, with no segment left out."""
+        return all(
+            number in there or number in self._listed
+            for number in range(max(there, default=0), end.segment + 1)
+            if number
+        )
+
+    def _renew(self, sizes: dict[int, int], there: set[int]) -> None:
+        """Put a log in the place of that of the target, in one step: what is new, and what stays.
+
+        The segments between the two have gone, so the one does not go on where the
+        other ends.
+        """
+        with alone(self._disk, self._to) as nobody_reads:
+            if not nobody_reads:
+                message = f"somebody reads {self._to}, such as a mount of it; try again later"
+                raise KvfsError(message, errno.EBUSY)
+            self._put_in_place(sizes, there)
+
+    def _put_in_place(self, sizes: dict[int, int], there: set[int]) -> None:
+        self._disk.mkdir(self._work)
+        for number in sorted(there & self._listed):
+            old, new = (
+                os.path.join(d, name_of(number)) for d in (self._target.segments, self._work)
+            )
+            self._disk.link(old, new)
+        self._copy_all(sizes, self._work)
+        self._disk.sync_directory(self._work)
+        self._disk.exchange(self._work, self._target.segments)
+        self._disk.sync_directory(self._to)
+        exchange.empty(self._disk, self._work)
+
+    def _let_go(self, checkpoints: set[str]) -> None:
+        """Remove the checkpoints and segments that the store has not any more, if nobody reads them."""
+        known = Checkpoints(self._disk, self._to, self._config)
+        if known.possible:
+            known.forget(name for name in known.names() if name not in checkpoints)
+            self._disk.sync_directory(os.path.join(self._to, DIRECTORY))
+        there = set(numbers_of(self._disk.list(self._target.segments)))
+        if there - self._listed:
+            remove_segments(self._disk, self._to, sorted(there - self._listed))
 
     def _end(self) -> LogEnd:
         """Return the end of the log as it is now, behind its last whole batch."""
@@ -143,23 +202,35 @@ class _Copy:
                 start.checkpoint.close()
         return log.end
 
-    def _missing(self, end: LogEnd) -> list[int]:
-        """Return the segments up to `end` that the target has not, or not as far.
+    def _numbers(self, end: LogEnd) -> list[int]:
+        """Return the segments that the store has up to `end`."""
+        found = numbers_of(self._disk.list(self._directory))
+        self._listed = {number for number in found if number <= end.segment}
+        return sorted(self._listed)
 
-        Raises `StoreExistsError` if what it has is not where the log began.
+    def _there(self, end: LogEnd) -> set[int]:
+        """Return the segments that the target has as they are up to `end`, or were.
+
+        Raises `StoreExistsError` if they are not of this log.
         """
+        self._numbers(end)
         there = numbers_of(self._disk.list(self._target.segments))
         for number in there:
-            if number > end.segment or not self._goes_on(number, last=number == there[-1]):
+            if number > end.segment or (
+                number in self._listed and not self._goes_on(number, last=number == there[-1])
+            ):
                 message = (
                     f"{self._to} does not hold what this store held before: one of the two was"
                     " written to, or repaired, since the last backup; choose a new directory"
                 )
                 raise StoreExistsError(message)
         done = set(there[:-1])
-        if there and self._size(self._target, there[-1]) == self._size_of(there[-1], end):
+        if there and (
+            there[-1] not in self._listed
+            or self._size(self._target, there[-1]) == self._size_of(there[-1], end)
+        ):
             done.add(there[-1])
-        return [number for number in range(1, end.segment + 1) if number not in done]
+        return done
 
     def _goes_on(self, number: int, *, last: bool) -> bool:
         """Tell whether the segment of the store goes on as that of the target ends."""
@@ -189,8 +260,8 @@ class _Copy:
         directory = self._directory if paths is self._source else None
         return self._disk.read_part(path, high - low, low, directory=directory)
 
-    def _copy(self, number: int, size: int) -> None:
-        """Copy `size` bytes of a segment, verified, to stable storage, into their place."""
+    def _copy(self, number: int, size: int, to: str) -> None:
+        """Copy `size` bytes of a segment, verified, to stable storage, into the directory `to`."""
         data = self._read(self._source, number, 0, size)
         try:
             check_header(self._codec, self._config.id, number, data)
@@ -198,24 +269,30 @@ class _Copy:
                 pass
         except BadRecordError as error:
             raise damaged(number, error) from None
-        self._disk.write_file(os.path.join(self._target.segments, name_of(number)), data)
+        self._disk.write_file(os.path.join(to, name_of(number)), data)
 
-    def _copy_checkpoint(self, end: LogEnd) -> None:
-        """Copy the newest checkpoint that does not go beyond `end`, unless it is there."""
-        there = Checkpoints(self._disk, self._to, self._config)
+    def _copy_checkpoints(self, end: LogEnd) -> set[str]:
+        """Copy the checkpoints that do not go beyond `end`, and return their names.
+
+        They count once the segments are there that they need.
+        """
+        there = Checkpoints(self._disk, self._to, self._config).names()
+        copied = set()
         for name, checkpoint in self._checkpoints.open_each():
             if not isinstance(checkpoint, Checkpoint):
                 continue
             try:
                 if checkpoint.position.sequence > end.sequence:
                     continue
-                if name not in there.names():
+                if name not in there:
                     data = self._disk.read_file(checkpoint.path)
                     self._disk.write_file(os.path.join(self._to, DIRECTORY, name), data)
-                there.forget(other for other in there.names() if other != name)
-                return
+                copied.add(name)
+            except FileNotFoundError:
+                continue  # newer ones have come meanwhile
             finally:
                 checkpoint.close()
+        return copied
 
     def _copy_snapshots(self, end: LogEnd) -> None:
         """Let the target have the snapshots that the store has, as far as it has their records."""

@@ -44,11 +44,15 @@ def begin(disk: Disk, path: str) -> tuple[str, int]:
 def abandon(disk: Disk, path: str) -> None:
     """Remove what `begin` made, now or in a repair that did not come so far, and what is in it."""
     for name in (_WORK, _TRIAL):
-        directory = os.path.join(path, name)
-        with suppress(FileNotFoundError):
-            for file in disk.list(directory):
-                disk.unlink(os.path.join(directory, file))
-            disk.rmdir(directory)
+        empty(disk, os.path.join(path, name))
+
+
+def empty(disk: Disk, directory: str) -> None:
+    """Remove `directory`, if it is there, with the files in it."""
+    with suppress(FileNotFoundError):
+        for file in disk.list(directory):
+            disk.unlink(os.path.join(directory, file))
+        disk.rmdir(directory)
 
 
 def take_place(disk: Disk, path: str, number: int, listed: bytes) -> str:
