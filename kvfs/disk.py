@@ -123,6 +123,10 @@ class Disk:
         """Cut or extend the file to `size` bytes."""
         os.ftruncate(fd, size)
 
+    def allocate(self, fd: int, size: int) -> None:
+        """Let the file take `size` bytes of the disk, whatever is in it."""
+        os.posix_fallocate(fd, 0, size)
+
     def sync(self, fd: int) -> None:
         """Return once the data of the file, and its size, are on stable storage."""
         os.fdatasync(fd)

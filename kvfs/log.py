@@ -39,7 +39,10 @@ if TYPE_CHECKING:
     from kvfs.disk import Disk
     from kvfs.records import Record
 
+FULL = "no space left on the disk of the store"
 _OPEN_FILES = 32
+_SMALL = 256 * 1024  # bytes that a segment has in any case, if it may
+_SHARE = 64  # of the disk is a segment, at most
 _PARTS = 512
 """Parts to write at once: half of what the system takes (IOV_MAX)."""
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -78,7 +81,7 @@ class Log:
         self.replayed = 0
         """Bytes that the replay went through."""
         self._rolled = 0  # bytes of segments that were full since
-        self._limit = config.max_segment_size
+        self._limit = _limit(disk, paths, config)
         self.max_record = config.max_segment_size - self.codec.header_size
 
     def replay(
@@ -357,8 +360,7 @@ class Log:
         if isinstance(error, StoreFailedError):
             raise error
         if error.errno in _FULL and self._failure is None:
-            message = "no space left on the disk of the store"
-            raise NoSpaceError(message) from error
+            raise NoSpaceError(FULL) from error
         if error.errno in _SHORT and self._failure is None:
             message = f"the record could not be written: {error.strerror}"
             raise KvfsError(message, error.errno) from error
@@ -434,6 +436,21 @@ class Log:
         while len(self._readers) >= _OPEN_FILES:
             self._readers.pop(next(iter(self._readers))).close()
         self._readers[segment.number] = segment
+
+
+def _limit(disk: Disk, paths: LogPaths, config: Config) -> int:
+    """Return at which size a segment is full: on a small disk before it takes much of that.
+
+    A segment gives back its room as a whole, and not before another has what lives in it.
+    """
+    size = config.max_segment_size
+    if config.codec().header_size == 0 or size <= _SMALL:
+        return size
+    try:
+        found = disk.statvfs(os.path.dirname(paths.segments))
+    except OSError:
+        return size
+    return min(size, max(found.f_blocks * found.f_frsize // _SHARE, _SMALL))
 
 
 def check_length(record: Record, length: int, room: int) -> None:

@@ -25,6 +25,7 @@ from kvfs.errors import KvfsError, in_words
 from kvfs.retention import Retention
 from kvfs.store.checkpoints import Checkpoints, due_in_background
 from kvfs.store.compaction import IN_USE, THOROUGH, Fold, Mover, Policy, fold, remove_segments
+from kvfs.store.reserve import LEAST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,11 @@ _PAUSE = 0.008
 """Seconds between two slices."""
 _IDLE = 1.0
 _SOON = 0.02
+_LOW = 512 * 1024 * 1024
+"""Bytes: with so few left, or a twentieth, a disk is nearly full."""
+_OFTEN = 5e9
+"""Nanoseconds between two rounds on a disk that is nearly full."""
+NOTHING = Retention(0, 0)
 _DELAY = 0.00004
 """Seconds for a record: twice what it takes who makes a checkpoint."""
 _STEPS = 4  # in which the horizon moves on over the time that history is kept
@@ -53,6 +59,7 @@ class Order(NamedTuple):
     retention: Retention | None = None
     twice: bool = False
     nice: bool = False
+    lean: bool = False
 
 
 class Demand:
@@ -63,9 +70,10 @@ class Demand:
     seen to.
     """
 
-    def __init__(self, retention: Retention | None) -> None:
-        """Ask for it; nothing has happened yet."""
+    def __init__(self, retention: Retention | None, *, full: bool = False) -> None:
+        """Ask for it; nothing has happened yet. With `full`, the disk is."""
         self.retention = retention
+        self.full = full
         self.problem: str | None = None
         self.finished = threading.Event()
         self.done = self.total = 0
@@ -103,6 +111,9 @@ class Background:
         self._held = 0
         self._owed = 0.0
         self._last = time.monotonic()
+        self._asked = -1
+        """How many records there were when the disk was full."""
+        core.on_full = self._note_full
         self.wake: Callable[[], object] = lambda: None
         """Called when a `tick` has something to do that will not wait."""
 
@@ -112,6 +123,25 @@ class Background:
         self._wanted.append(demand)
         self.wake()
         return demand
+
+    def set_aside(self) -> bool:
+        """Set room aside to empty a full disk with, and tell whether it is there."""
+        core = self._core
+        if core.checkpoints.possible:
+            if not core.reserve.lay(LEAST + 2 * core.checkpoints.newest_size):
+                return False
+            core.short = False
+        return True
+
+    def _note_full(self) -> None:
+        """Ask for what makes room on a full disk, unless that was in vain, and nothing has happened since."""
+        core = self._core
+        if self._retention.is_all or not core.checkpoints.possible:
+            return
+        if core.log.sequence != self._asked:
+            self._asked = core.log.sequence
+            self._wanted.append(Demand(NOTHING, full=True))
+            self.wake()
 
     def tick(self) -> float:
         """Do what is due, for some milliseconds at most; return the seconds until it is to be called again."""
@@ -125,10 +155,15 @@ class Background:
             self._take(outcome)
         elif self._wanted:
             self._begin(self._wanted.pop(0))
+        elif self._core.short:
+            if not self.set_aside():
+                self._note_full()
         elif self._is_due():
             # Who writes much must not be faster than what is dead can go.
-            nice = not self.is_full()
-            self._start(Order(self._core.log.stable, self._policy, nice=nice))
+            order = Order(self._core.log.stable, self._policy, nice=not self.is_full())
+            if self._is_low():  # history gives way
+                order = order._replace(policy=Policy(THOROUGH, 0), retention=NOTHING, lean=True)
+            self._start(order)
         else:
             self._remove()
         return _SOON if self._mover or self._demand else _IDLE
@@ -150,6 +185,11 @@ class Background:
         share, size = self._policy
         return core.log.written - self._written >= max(size, share * self._live)
 
+    def _is_low(self) -> bool:
+        """Tell whether the disk is nearly full."""
+        found = self._core.disk.statvfs(self._core.path)
+        return found.f_bavail < min(found.f_blocks // 20, _LOW // found.f_frsize)
+
     def _is_due(self) -> bool:
         core = self._core
         if not core.checkpoints.possible or not core.log.stable[0]:
@@ -157,9 +197,11 @@ class Background:
         records = core.checkpoint_every or due_in_background(core.table.values)
         if core.log.synced - self._covered >= records or self.is_full():
             return True
+        age = (time.monotonic() - self._last) * 1e9
+        if core.log.synced > self._covered and self._is_low() and age >= _OFTEN:
+            return True
         # What only the past needs goes as time does.
         kept, _ = self._retention
-        age = (time.monotonic() - self._last) * 1e9
         return bool(kept and self._held >= self._policy.size and age >= kept / _STEPS)
 
     def _begin(self, demand: Demand) -> None:
@@ -170,12 +212,14 @@ class Background:
             return
         try:
             with core.lock:
+                if demand.full:
+                    core.short = core.reserve.release() or core.short
                 core.log.roll()
         except KvfsError as error:
             demand.finish(str(error))
             return
         self._demand = demand
-        self._start(Order(core.log.stable, Policy(THOROUGH, 0), demand.retention))
+        self._start(Order(core.log.stable, Policy(THOROUGH, 0), demand.retention, lean=demand.full))
 
     def _start(self, order: Order) -> None:
         core = self._core
@@ -205,13 +249,14 @@ class Background:
             self._end_round(f"no checkpoint was made: {outcome}")
             return
         self._free, self._live, self._held = outcome.free, outcome.live, outcome.held
-        if outcome.victims and not (order.twice and self._demand):
+        problem = self._remove()
+        asked = self._demand is not None and not self._demand.full
+        if outcome.victims and not (order.twice and asked):
             self._mover = Mover(self._core, outcome)
             self._core.pace = self._mover.pay
         elif self._demand and not order.twice:
             self._start(order._replace(until=self._core.log.stable, twice=True))
         else:
-            problem = self._remove()
             self._end_round(problem if self._demand else None)
 
     def _move(self, mover: Mover) -> float:
@@ -236,6 +281,8 @@ class Background:
         self._core.pace = None
         if problem:
             _log.warning("%s", problem)
+        if self._core.short and self.set_aside():
+            self._asked = -1
         if self._demand:
             self._demand.finish(problem)
             self._demand = None
@@ -344,7 +391,7 @@ def main(path: str, order: str, daemon: str) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(daemon):
         return  # it has died before we could be told
-    (segment, offset), policy, retention, twice, nice = json.loads(order)
+    (segment, offset), policy, retention, twice, nice, lean = json.loads(order)
     if nice:
         os.nice(_NICE)
     disk = Disk()
@@ -355,6 +402,7 @@ def main(path: str, order: str, daemon: str) -> None:
             Policy(*policy),
             Retention(*retention) if retention else None,
             twice=twice,
+            lean=lean,
         )
     except OSError as error:
         sys.exit(in_words(error))

@@ -28,7 +28,7 @@ from kvfs.errors import KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.retention import Retention
 from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
-from kvfs.store.keeping import Known, Plan, plan
+from kvfs.store.keeping import LAST, Known, Plan, plan
 from kvfs.store.moment import read_snapshots
 from kvfs.table import Table
 
@@ -46,6 +46,7 @@ _SUFFIX, _COPY = ".ckp", "-2.ckp"
 _NAME = re.compile(r"[0-9]{20,}(-2)?\.ckp")
 _CACHED = 64 * 1024 * 1024
 """Bytes of blocks that are kept in memory by who makes a checkpoint, of each table."""
+_SLACK = 64 * 1024
 _NO_FILE = (errno.EISDIR, errno.EINVAL, errno.ELOOP)
 """What opening anything but a file gives."""
 _FEW, _MANY = 100_000, 300_000
@@ -187,6 +188,20 @@ class Checkpoints:
         return Standing(table, checkpoint, checkpoint.position.time)
 
     @property
+    def room(self) -> int:
+        """How many bytes the disk has left, beside those of another checkpoint."""
+        found = self._disk.statvfs(self._path)
+        return found.f_bavail * found.f_frsize - self.newest_size * 5 // 4 - _SLACK
+
+    @property
+    def newest_size(self) -> int:
+        """How many bytes the newest checkpoint has."""
+        for name in self.names():
+            with suppress(OSError):
+                return self._disk.stat(os.path.join(self._directory, name)).st_size
+        return 0
+
+    @property
     def begins_with_log(self) -> bool:
         """Whether no segment has been removed."""
         numbers = self._segments()
@@ -212,13 +227,19 @@ class Checkpoints:
         return sorted((name for name in names if _is_checkpoint(name)), reverse=True)
 
     def make(
-        self, until: tuple[int, int], retention: Retention | None = None, *, twice: bool = False
+        self,
+        until: tuple[int, int],
+        retention: Retention | None = None,
+        *,
+        twice: bool = False,
+        lean: bool = False,
     ) -> Kept | None:
         """Make a checkpoint of the log up to `until`, a segment and an offset, and remove what may go.
 
         All before that is on stable storage. `retention` is how much of the past
         is kept, if not as `store.toml` says. With `twice`, the new one is there
-        twice, so that nothing that only an older one needs is kept. Returns what is
+        twice, so that nothing that only an older one needs is kept; with `lean`, as on
+        a full disk, only one is kept, before and after. Returns what is
         kept now; None if somebody else is making one. Raises `CorruptionError` at
         damage, or what the disk says.
         """
@@ -228,10 +249,14 @@ class Checkpoints:
         try:
             if not self._disk.lock(lock):
                 return None
+            retention = retention or Retention.parse(self._config.keep_history)
+            last = 1 if lean else LAST
+            if lean:
+                self._prune(retention, last)
             self._make(until)
             if twice:
                 self._copy_newest()
-            return self._prune(retention or Retention.parse(self._config.keep_history))
+            return self._prune(retention, last)
         finally:
             self._disk.close(lock)
 
@@ -269,7 +294,7 @@ class Checkpoints:
             copy = newest.removesuffix(_SUFFIX) + _COPY
             self._disk.write_file(os.path.join(self._directory, copy), data)
 
-    def _prune(self, retention: Retention) -> Kept:
+    def _prune(self, retention: Retention, last: int) -> Kept:
         """Remove the checkpoints that may go, and tell which segments may."""
         good, bad = self._known()
         sizes = self.sizes()
@@ -280,6 +305,7 @@ class Checkpoints:
             self._first_of,
             retention,
             time.time_ns(),
+            last,
         )
         stale = [*bad, *(known.name for known in good if known.name not in found.checkpoints)]
         if stale:

@@ -87,19 +87,20 @@ def fold(
     retention: Retention | None = None,
     *,
     twice: bool = False,
+    lean: bool = False,
 ) -> Fold | None:
     """Make a checkpoint of the log up to `until`, and find out what may go and what is to be moved.
 
     The arguments are those of `Checkpoints.make`, and so is what it raises. None
     if somebody else is making one.
     """
-    kept = checkpoints.make(until, retention, twice=twice)
+    kept = checkpoints.make(until, retention, twice=twice and not lean, lean=lean)
     if kept is None:
         return None
     newest, numbers = kept.newest, array(_NUMBER)
     chosen: set[int] = set()
     if newest is not None:
-        chosen = victims(kept.plan, newest, kept.sizes, policy.share, policy.size)
+        chosen = victims(kept.plan, newest, kept.sizes, policy.share, policy.size, checkpoints.room)
     if newest is not None and chosen:
         with checkpoints.opened(newest.name) as checkpoint:
             numbers.extend(checkpoint.holding(chosen))

@@ -23,8 +23,18 @@ from kvfs.errors import (
     ReadOnlyError,
     in_words,
 )
-from kvfs.log import Log
-from kvfs.records import NO_ATTRS, Mkdir, Put, Record, Relocate, Write, new_tuple
+from kvfs.log import FULL, Log
+from kvfs.records import (
+    NO_ATTRS,
+    Delete,
+    Mkdir,
+    Put,
+    Record,
+    Relocate,
+    Truncate,
+    Write,
+    new_tuple,
+)
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, due_at_close
@@ -33,6 +43,7 @@ from kvfs.store.lock import FILE as LOCK
 from kvfs.store.lock import Lock
 from kvfs.store.readers import FILE as READERS
 from kvfs.store.readers import Reading, make_file
+from kvfs.store.reserve import Reserve
 from kvfs.table.node import MAX_INO
 from kvfs.table.table import MAX_TIME
 
@@ -94,6 +105,11 @@ class Core:
         self.tight = self.log.max_record < _ROOMY  # records may not fit
         self.whole = 0 if self.tight or not self.log.codec.atomic else CHUNK
         """So many bytes of a value fit into one record, whatever its key is."""
+        self.reserve = Reserve(disk, path)
+        self.short = False
+        """Whether the room that was set aside is in use, so that only what frees something is written."""
+        self.on_full: Callable[[], object] = lambda: None
+        """Called when the disk has no room for a record."""
         self._head = self.log.codec.header_size
         self.on_roll: Callable[[], object] = lambda: None
         """Called when a new segment has got its first record."""
@@ -239,26 +255,40 @@ class Core:
             self.log.check_writable()
 
     def commit(self, *records: Record, atomic: bool = False) -> None:
-        """Append `records` to the log and apply them."""
+        """Append `records` to the log and apply them.
+
+        On a full disk, what frees something gets the room that was set aside for it.
+        """
+        if self.short and not _frees(records):
+            self.on_full()
+            raise NoSpaceError(FULL)
         try:
             if len(records) == 1:
                 location = self.log.append_one(records[0])
                 self.table.apply(records[0], location)
-                if location.offset == self._head:
-                    self.on_roll()
-                if self.pace:
-                    self.pace(location.length)
+                if self.pace or location.offset == self._head:
+                    self._follow((location,))
                 return
             locations = self.log.append(records, atomic=atomic)
             for record, location in zip(records, locations, strict=True):
                 self.table.apply(record, location)
-            if any(location.offset == self._head for location in locations):
-                self.on_roll()
-            if self.pace:
-                self.pace(sum(location.length for location in locations))
+            self._follow(locations)
         except CorruptionError as error:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
+        except NoSpaceError:
+            self.on_full()
+            if not (_frees(records) and self.reserve.release()):
+                raise
+            self.short = True
+            self.commit(*records, atomic=atomic)
+
+    def _follow(self, locations: Sequence[Location]) -> None:
+        """Let those know of what was committed who have to keep up with it."""
+        if any(location.offset == self._head for location in locations):
+            self.on_roll()
+        if self.pace:
+            self.pace(sum(location.length for location in locations))
 
     def relocate(self, records: Sequence[Record]) -> None:
         """Append `records`, which change nothing but where something lies. Raises as `append` does."""
@@ -385,6 +415,11 @@ class Core:
             kind(record.key, offset + start, view[start : start + chunk], record.time)
             for start in range(0, len(data), chunk)
         ]
+
+
+def _frees(records: Sequence[Record]) -> bool:
+    """Tell whether `records` make something free sooner than they take room."""
+    return all(isinstance(record, Delete | Truncate) for record in records)
 
 
 def directories(path: str) -> list[str]:

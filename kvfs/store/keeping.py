@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from kvfs.checkpoint import Position
     from kvfs.retention import Retention
 
-_LAST = 2
+LAST = 2
 _STEPS = 4
 """In so many steps the horizon moves on over the history that is to be kept."""
 
@@ -51,16 +51,18 @@ def plan(
     first_of: Callable[[int], int],
     retention: Retention,
     now: int,
+    last: int = LAST,
 ) -> Plan:
     """Return what is kept of `checkpoints`, the newest first, and of the segments in `sizes` (bytes).
 
     `snapshots` are how many records come before each, `first_of` tells how many
-    come before a segment; `now` is in nanoseconds since 1970.
+    come before a segment; `now` is in nanoseconds since 1970. So many of the `last`
+    checkpoints are kept in any case.
     """
     horizon = _horizon(checkpoints, sizes, retention, now)
     since = checkpoints[: checkpoints.index(horizon) + 1] if horizon else checkpoints
     steps = [] if retention.is_all else _steps(since[::-1], horizon, sizes, retention)
-    kept = {known.name: known for known in (*checkpoints[:_LAST], *steps)}
+    kept = {known.name: known for known in (*checkpoints[:last], *steps)}
     reach = horizon.position.segment if horizon else 0
     segments = {number for number in sizes if number >= reach}
     pinned: set[int] = set()
@@ -78,12 +80,13 @@ def plan(
 
 
 def victims(
-    found: Plan, newest: Known, sizes: dict[int, int], share: float, least: int
+    found: Plan, newest: Known, sizes: dict[int, int], share: float, least: int, room: int
 ) -> set[int]:
     """Return the segments whose data is to be moved on, so that they can go.
 
     That is none while what is dead in segments that live on is less than `share` of
-    them, or than `least` bytes; else those with most of it, until it is half of that.
+    them, or than `least` bytes; else those with most of it, until it is half of that,
+    or `room` bytes are to be moved.
     """
     live = newest.live
     there = [
@@ -97,10 +100,11 @@ def victims(
         return set()
     chosen = set()
     for number in sorted(there, key=lambda number: live[number] / sizes[number]):
-        if dead <= share / 2 * total:
+        if dead <= share / 2 * total or live[number] > room:
             break
         if number not in found.pinned:
             chosen.add(number)
+            room -= live[number]
             dead -= sizes[number] - live[number]
             total -= sizes[number] - live[number]
     return chosen

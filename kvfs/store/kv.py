@@ -331,7 +331,11 @@ class Store:
             self._keeper = Keeper(self.background.tick)
 
     def note_mounted(self) -> None:
-        """Tell others, in the lock file, that the mount that holds the store is there."""
+        """Tell others, in the lock file, that the mount that holds the store is there.
+
+        And set room aside, so that files can be removed on a full disk.
+        """
+        self.background.set_aside()
         self._core.note_mounted()
 
     def close(self) -> None:
