@@ -234,6 +234,7 @@ def _converse(
         always=options.durability == "always",
         atime="noatime" not in options.options,
     )
+    syncer.also = filesystem.tick
     syncer.start()
     control = None
     try:
@@ -242,10 +243,11 @@ def _converse(
             store.note_mounted()
         if ready:
             ready()
-        return session.serve(filesystem.handlers(), errno_of)
+        return session.serve(filesystem.handlers(), errno_of, filesystem.apart())
     finally:
         if control:
             control.close()
+        filesystem.stop()
         syncer.stop()
 
 

@@ -63,3 +63,9 @@ def named(ino: int, mode: int, name: bytes, position: int) -> bytes:
     """Return an entry of a listing of names alone, to go on behind `position`."""
     head = protocol.DIRENT.pack(ino, position, len(name), stat.S_IFMT(mode) >> 12)
     return head + protocol.padded(name)
+
+
+def untold(ino: int, mode: int, name: bytes, position: int) -> bytes:
+    """Return an entry of a listing with attributes that does not say them: who needs them asks."""
+    known = protocol.DIRENTPLUS.pack(*_UNTOLD, ino, position, len(name), stat.S_IFMT(mode) >> 12)
+    return known + protocol.padded(name)

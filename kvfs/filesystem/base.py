@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.filesystem.attributes import entry
 from kvfs.filesystem.handles import Handles, Listing
+from kvfs.filesystem.past import Past
 from kvfs.fuse import protocol
 from kvfs.table import Node, is_aside
 
@@ -34,8 +35,23 @@ class Base:
         self._always = always
         self._atime = atime
         self._handles = Handles()
+        self._past = Past(store, session, self.statfs)
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
+
+    def statfs(self, header: Header, body: memoryview) -> Reply:
+        """Return the figures of the disk below."""
+        below, nodes = self._files.statvfs()
+        return protocol.STATFS_OUT.pack(
+            below.f_blocks,
+            below.f_bfree,
+            below.f_bavail,
+            below.f_ffree + nodes,
+            below.f_ffree,
+            below.f_bsize,
+            255,
+            below.f_frsize,
+        )
 
     def interrupt(self, header: Header, body: memoryview) -> Reply:
         """Let the call that is to be interrupted come to its end: it takes no long time."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
-from kvfs.errors import KvfsError, PosixError
+from kvfs.errors import KvfsError
+from kvfs.filesystem.answers import sought
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.handles import Handle
 from kvfs.filesystem.privileges import unprivileged
@@ -72,16 +72,7 @@ class Contents(Base):
     def lseek(self, header: Header, body: memoryview) -> Reply:
         """Find data, or a hole; the kernel knows the other positions itself."""
         fh, offset, whence = protocol.LSEEK_IN.unpack_from(body)
-        node = self._handles[fh].node
-        if offset < 0 or offset >= self._content.size(node):
-            raise PosixError(errno.ENXIO)
-        if whence == os.SEEK_HOLE:
-            found: int | None = self._content.next_hole(node, offset)
-        else:
-            found = self._content.next_data(node, offset)
-        if found is None:
-            raise PosixError(errno.ENXIO)
-        return protocol.LSEEK_OUT.pack(found)
+        return sought(self._content, self._handles[fh].node, offset, whence)
 
     def write(self, header: Header, body: memoryview) -> Reply:
         """Write to a file.

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 from kvfs.filesystem.attributes import listed, named
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.handles import DOTS, Listing
+from kvfs.filesystem.past import CONTROL_NAMES, listing
 from kvfs.fuse import protocol
-from kvfs.table import is_aside
+from kvfs.table import CONTROL_INO, is_aside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,11 +17,17 @@ if TYPE_CHECKING:
     from kvfs.fuse import Header, Reply
 
 
+_CONTROL = 0
+"""The handle of `.kvfs`, whose list is always the same."""
+
+
 class Directories(Base):
     """Directories, open to be listed."""
 
     def opendir(self, header: Header, body: memoryview) -> Reply:
         """Open a directory for listing; the kernel keeps the list until a name in it changes."""
+        if header.nodeid == CONTROL_INO:
+            return protocol.OPEN_OUT.pack(_CONTROL, 0, 0)
         directory = self._files.directory(header.nodeid)
         fh = self._next_listing
         self._next_listing += 1
@@ -37,6 +44,8 @@ class Directories(Base):
     def readdir(self, header: Header, body: memoryview) -> Reply:
         """List names from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
+        if fh == _CONTROL:
+            return listing(CONTROL_NAMES, body, plus=False)
         parts = []
         for ino, name, position, file_type in self._from(fh, start):
             mode = self._files.stat_of(ino).mode if file_type is None else file_type
@@ -50,6 +59,8 @@ class Directories(Base):
     def readdirplus(self, header: Header, body: memoryview) -> Reply:
         """List names and attributes from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
+        if fh == _CONTROL:
+            return listing(CONTROL_NAMES, body, plus=True)
         lasting = not is_aside(header.nodeid)
         stat_of, refer = self._files.stat_of, self._files.refer
         parts = []
@@ -75,12 +86,15 @@ class Directories(Base):
     def releasedir(self, header: Header, body: memoryview) -> Reply:
         """Close a directory."""
         (fh,) = protocol.HANDLE_IN.unpack_from(body)
+        if fh == _CONTROL:
+            return b""
         self._files.forget(self._listings.pop(fh).directory.ino)
         return b""
 
     def fsyncdir(self, header: Header, body: memoryview) -> Reply:
         """Bring the names of a directory to stable storage, also those of open files."""
         (fh,) = protocol.HANDLE_IN.unpack_from(body)
-        self._content.commit_names(self._listings[fh].directory.ino)
+        if fh != _CONTROL:
+            self._content.commit_names(self._listings[fh].directory.ino)
         self._answer_synced(header)
         return None

@@ -8,6 +8,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from kvfs.errors import KvfsError, PosixError
+from kvfs.filesystem.answers import shown_names, sized
 from kvfs.filesystem.attributes import attributes
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.privileges import unprivileged
@@ -63,16 +64,12 @@ class Metadata(Base):
         """Return an extended attribute."""
         (size,) = protocol.GETXATTR_IN.unpack_from(body)
         name = body[protocol.GETXATTR_IN.size : -1].tobytes()
-        return _sized(self._files.getxattr(self._files.node(header.nodeid), name), size)
+        return sized(self._files.getxattr(self._files.node(header.nodeid), name), size)
 
     def listxattr(self, header: Header, body: memoryview) -> Reply:
         """Return the names of the extended attributes; those of root only to root."""
         (size,) = protocol.GETXATTR_IN.unpack_from(body)
-        names = self._files.node(header.nodeid).xattrs or ()
-        shown = [
-            name + b"\0" for name in names if header.uid == 0 or not name.startswith(b"trusted.")
-        ]
-        return _sized(b"".join(shown), size)
+        return sized(shown_names(self._files.node(header.nodeid), header), size)
 
     def removexattr(self, header: Header, body: memoryview) -> Reply:
         """Remove an extended attribute."""
@@ -89,20 +86,6 @@ class Metadata(Base):
         if mask & os.X_OK and stat.S_ISREG(mode) and not mode & _ANY_EXECUTE:
             raise PosixError(errno.EACCES)
         return b""
-
-    def statfs(self, header: Header, body: memoryview) -> Reply:
-        """Return the figures of the disk below."""
-        below, nodes = self._files.statvfs()
-        return protocol.STATFS_OUT.pack(
-            below.f_blocks,
-            below.f_bfree,
-            below.f_bavail,
-            below.f_ffree + nodes,
-            below.f_ffree,
-            below.f_bsize,
-            255,
-            below.f_frsize,
-        )
 
     def _unprivileged(self, file: File, attrs: Attrs, caller: Header, *, resized: bool) -> Attrs:
         """Return `attrs` without what `file` may not keep.
@@ -127,12 +110,3 @@ class Metadata(Base):
         except KvfsError:
             self._files.give_up(file)
             raise
-
-
-def _sized(value: bytes, size: int) -> bytes:
-    """Return `value`, or how long it is if the caller has no room and only asks that."""
-    if size == 0:
-        return protocol.GETXATTR_OUT.pack(len(value))
-    if len(value) > size:
-        raise PosixError(errno.ERANGE)
-    return value

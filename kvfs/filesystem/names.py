@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from kvfs.errors import PosixError
 from kvfs.filesystem.attributes import missing
 from kvfs.filesystem.contents import Contents
+from kvfs.filesystem.past import is_past
 from kvfs.fuse import protocol
 from kvfs.store.files import Owner
-from kvfs.table import Symlink, is_aside
+from kvfs.table import CONTROL_INO, Symlink, is_aside
 
 if TYPE_CHECKING:
     from kvfs.fuse import Header, Reply
@@ -32,8 +33,14 @@ class Names(Contents):
             return self._entry(files.parent(files.directory(parent)).ino, parent)
         ino = files.find(parent, name)
         if ino is None:
-            return missing(lasting=not is_aside(parent))
+            return self._missing(parent, name)
         return self._entry(ino, parent)
+
+    def _missing(self, parent: int, name: bytes) -> bytes:
+        """Return the answer where `parent` has no such name, or where it leads to the past."""
+        if parent == CONTROL_INO:
+            return self._past.door(name)
+        return missing(lasting=not is_aside(parent))
 
     def forget(self, header: Header, body: memoryview) -> Reply:
         """Take back references to one node."""
@@ -46,7 +53,8 @@ class Names(Contents):
         start, size = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
         pairs = body[start : start + count * size]
         for ino, references in protocol.FORGET_ONE.iter_unpack(pairs):
-            self._files.forget(ino, references)
+            forget = self._past.forget if is_past(ino) else self._files.forget
+            forget(ino, references)
         return None
 
     def create(self, header: Header, body: memoryview) -> Reply:
@@ -88,6 +96,8 @@ class Names(Contents):
     def link(self, header: Header, body: memoryview) -> Reply:
         """Give a node another name."""
         (ino,) = protocol.LINK_IN.unpack_from(body)
+        if is_past(ino):
+            raise PosixError(errno.EXDEV)
         name = body[protocol.LINK_IN.size : -1].tobytes()
         places = self._places(header.nodeid, name)
         node = self._files.node(ino)
@@ -124,6 +134,8 @@ class Names(Contents):
         return node.target
 
     def _rename(self, parent: int, target: int, names: memoryview, flags: int) -> Reply:
+        if is_past(target):
+            raise PosixError(errno.EROFS)
         old, new, _ = names.tobytes().split(b"\0")
         places = self._places(target, new)
         self._files.rename((parent, old), (target, new), flags)

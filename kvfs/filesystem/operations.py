@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from kvfs.filesystem.directories import Directories
 from kvfs.filesystem.metadata import Metadata
 from kvfs.filesystem.names import Names
-from kvfs.fuse import protocol
+from kvfs.filesystem.past import END, FIRST
+from kvfs.fuse import Apart, protocol
 
 if TYPE_CHECKING:
     from kvfs.fuse import Handler
@@ -60,3 +61,15 @@ class Filesystem(Names, Directories, Metadata):
             protocol.RENAME2: self.rename2,
             protocol.LSEEK: self.lseek,
         }
+
+    def apart(self) -> Apart:
+        """Return what answers the requests about nodes of the past."""
+        return Apart(FIRST, END, self._past.handlers())
+
+    def tick(self) -> None:
+        """Let go of what nobody uses of the past; every second, without the lock of the store."""
+        self._past.tick()
+
+    def stop(self) -> None:
+        """Answer no more, now that the session has ended, and let go of the past."""
+        self._past.stop()

@@ -55,6 +55,8 @@ class Syncer:
         self._waiting: list[Done] = []
         self._stopping = self._failed = self._woken = False
         self._noted = ""
+        self.also: Callable[[], object] = lambda: None
+        """What else is to be done every second, without the lock of the store."""
         self._thread = threading.Thread(target=self._run, name="kvfs-sync", daemon=True)
 
     def start(self) -> None:
@@ -108,6 +110,8 @@ class Syncer:
                 due = time.monotonic() + self._interval
             if waiting or (is_due and not self._failed):
                 _tell(waiting, self._sync())
+            if is_due:
+                self._do_also()
             if self._woken or time.monotonic() >= again:
                 self._woken = False
                 again = time.monotonic() + (self._interval if self._failed else self._maintain())
@@ -132,6 +136,12 @@ class Syncer:
                 self._store.files.settle()
         except KvfsError as error:
             self._note(error)
+
+    def _do_also(self) -> None:
+        try:
+            self.also()
+        except Exception:  # noqa: BLE001 - as below
+            _log.exception("what is due every second failed unexpectedly")
 
     def _maintain(self) -> float:
         """Do what is due in the background; return the seconds until the next time."""

@@ -5,6 +5,6 @@ was measured, in docs/decisions/004-fuse-protocol.md.
 """
 
 from kvfs.fuse.connection import Connection
-from kvfs.fuse.session import Handler, Header, Reply, Session
+from kvfs.fuse.session import Apart, Handler, Header, Reply, Session
 
-__all__ = ["Connection", "Handler", "Header", "Reply", "Session"]
+__all__ = ["Apart", "Connection", "Handler", "Header", "Reply", "Session"]

@@ -17,7 +17,7 @@ import os
 import queue
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.errors import MountError
@@ -25,7 +25,6 @@ from kvfs.fuse import protocol
 from kvfs.fuse.pace import Sleep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from kvfs.fuse.connection import Connection
@@ -109,6 +108,15 @@ Handler = Callable[[Header, memoryview], Reply]
 """Answers a request, given its head and its body, which is valid only during the call."""
 
 
+class Apart(NamedTuple):
+    """Nodes that have handlers of their own: those with numbers from `first` on, and below `end`."""
+
+    first: int
+    end: int
+    handlers: Mapping[int, Handler]
+
+
+_NONE_APART = Apart(1 << 64, 1 << 64, {})
 _Stale = tuple[int, bytes | None]
 """A node, and a name in it; None stands for its pages."""
 
@@ -140,6 +148,7 @@ class Session:
         self._pace = pace or Sleep()
         self._allowed = allowed
         self._handlers: dict[int, Handler] = {}
+        self._apart = _NONE_APART
         self._failed: Callable[[int, Exception], int] = lambda _opcode, _error: errno.EIO
         self._ending = self._waiting = False
         self._stale: list[_Stale] = []
@@ -187,20 +196,21 @@ class Session:
             0,
             0,
         )
-        self._reply(header.unique, reply)
+        self.reply(header.unique, reply)
 
     def serve(
-        self, handlers: Mapping[int, Handler], failed: Callable[[int, Exception], int]
+        self,
+        handlers: Mapping[int, Handler],
+        failed: Callable[[int, Exception], int],
+        apart: Apart = _NONE_APART,
     ) -> bool:
         """Answer requests until the mount is gone (True), or somebody ends the session (False).
 
-        `handlers` answer them, by opcode; `failed` turns what one raises into
-        an errno, given the opcode.
+        `handlers` answer them, by opcode, but those about a node that is `apart`;
+        `failed` turns what one raises into an errno, given the opcode.
         """
-        self._handlers = dict(handlers)
-        if self._allowed is not None:
-            for opcode in self._handlers.keys() - _BY_HANDLE:
-                self._handlers[opcode] = self._guarded(self._handlers[opcode])
+        self._handlers = self._all_guarded(handlers)
+        self._apart = apart._replace(handlers=self._all_guarded(apart.handlers))
         self._failed = failed
         forgetful = threading.Thread(target=self._forget_stale, name="kvfs-notify", daemon=True)
         forgetful.start()
@@ -222,6 +232,19 @@ class Session:
     def answer(self, unique: int, code: int = 0) -> None:
         """Answer the request `unique` without a body; `code` is 0 or an errno."""
         self._send(protocol.HEADER_OUT.pack(protocol.HEADER_OUT.size, -code, unique))
+
+    def reply(self, unique: int, answer: bytes | list[bytes]) -> None:
+        """Answer the request `unique` with a body."""
+        pack, size = protocol.HEADER_OUT.pack, protocol.HEADER_OUT.size
+        try:
+            if isinstance(answer, list):
+                os.writev(self._fd, [pack(size + sum(map(len, answer)), 0, unique), *answer])
+            elif len(answer) > _COPIED:
+                os.writev(self._fd, [pack(size + len(answer), 0, unique), answer])
+            else:
+                os.write(self._fd, pack(size + len(answer), 0, unique) + answer)
+        except OSError as error:
+            self._unsent(error)
 
     def defer(self, work: Callable[[bool], object]) -> None:
         """Call `work` once no request is waiting (True), or a few have come in between (False).
@@ -258,7 +281,8 @@ class Session:
         buffers, everything = [buffer], memoryview(buffer)
         unpack, start = protocol.HEADER_IN.unpack_from, protocol.HEADER_IN.size
         fd, readv = self._fd, os.readv
-        lock, handlers, reply = self._lock, self._handlers, self._reply
+        lock, handlers, reply = self._lock, self._handlers, self.reply
+        first, end, others = self._apart
         wait, header = self._pace.wait, Header(*[0] * 9)
         while True:
             self._waiting = True
@@ -276,7 +300,7 @@ class Session:
             self._waiting = False
             header = _new(Header, unpack(buffer))
             try:
-                handler = handlers[header.opcode]
+                handler = (others if first <= header.nodeid < end else handlers)[header.opcode]
                 with lock:
                     answer = handler(header, everything[start:size])
                 if answer is not None:
@@ -307,6 +331,14 @@ class Session:
         else:
             self.answer(header.unique, self._failed(header.opcode, error))
 
+    def _all_guarded(self, handlers: Mapping[int, Handler]) -> dict[int, Handler]:
+        if self._allowed is None:
+            return dict(handlers)
+        return {
+            opcode: handler if opcode in _BY_HANDLE else self._guarded(handler)
+            for opcode, handler in handlers.items()
+        }
+
     def _guarded(self, handler: Handler) -> Handler:
         """Return `handler` for those who are let in, and a refusal for the others."""
 
@@ -316,18 +348,6 @@ class Session:
             return handler(header, body)
 
         return guarded
-
-    def _reply(self, unique: int, answer: bytes | list[bytes]) -> None:
-        pack, size = protocol.HEADER_OUT.pack, protocol.HEADER_OUT.size
-        try:
-            if isinstance(answer, list):
-                os.writev(self._fd, [pack(size + sum(map(len, answer)), 0, unique), *answer])
-            elif len(answer) > _COPIED:
-                os.writev(self._fd, [pack(size + len(answer), 0, unique), answer])
-            else:
-                os.write(self._fd, pack(size + len(answer), 0, unique) + answer)
-        except OSError as error:
-            self._unsent(error)
 
     def _send(self, message: bytes) -> None:
         try:

@@ -218,7 +218,8 @@ class Files(Nodes):
         directory = self.directory(parent)
         node = self.lookup(parent, name)
         if node is None:
-            raise PosixError(errno.ENOENT)
+            # What the mount shows in `.kvfs` of its own is there, and stays.
+            raise PosixError(errno.EPERM if directory is self._table.control else errno.ENOENT)
         if node is self._table.control or directory is self._table.control:
             raise PosixError(errno.EPERM)
         return directory, node

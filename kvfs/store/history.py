@@ -19,10 +19,9 @@ from kvfs.store.readers import held
 from kvfs.table import File
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kvfs.records import Record
-    from kvfs.store.checkpoints import Standing
     from kvfs.store.kv import Store
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
@@ -56,13 +55,13 @@ def changes(path: str, key: bytes | None = None, disk: Disk | None = None) -> It
     named last, under the names that this had before. Raises `NotAStoreError`,
     `ConfigError` or `CorruptionError`.
     """
-    reading = _Reading(disk or Disk(), os.path.abspath(path), key)
+    reading = Reading(disk or Disk(), os.path.abspath(path), key)
     if key is None:
         return (change for change, _ in reading.changes())
     return _of(reading, key)
 
 
-def _of(reading: _Reading, key: bytes) -> Iterator[Change]:
+def _of(reading: Reading, key: bytes) -> Iterator[Change]:
     """Yield what happened to `key`: once the log has told what that names, in another reading."""
     last: set[int] = set()
     for change, numbers in reading.changes():
@@ -79,10 +78,15 @@ def _of(reading: _Reading, key: bytes) -> Iterator[Change]:
             yield change
 
 
-class _Reading:
-    """Goes through the log of the store at `path`, from where it begins, with the table that it makes."""
+class Reading:
+    """Goes through the log of the store at `path`, from where it begins, with the table that it makes.
 
-    def __init__(self, disk: Disk, path: str, key: bytes | None) -> None:
+    `whole` tells whether the record that was yielded last is the last of its batch.
+    """
+
+    def __init__(self, disk: Disk, path: str, key: bytes | None = None) -> None:
+        """Read nothing yet; `key` is to be named in the end."""
+        self.whole = True
         self._disk = disk
         self._path = path
         self._key = key
@@ -94,33 +98,52 @@ class _Reading:
 
     def changes(self) -> Iterator[tuple[Change, set[int]]]:
         """Yield every record, and the numbers of the nodes that it is about."""
-        with held(self._disk, self._path):
-            yield from self._changes(self._checkpoints.begin())
+        for sequence, record, numbers in self.applied(self._about):
+            numbers = numbers or self._about(record)  # noqa: PLW2901 - those that it has made
+            found = [self.table.nodes.look(ino) for ino in numbers]
+            owners = [node.uid for node in (*found, *self.table.detached) if node]
+            if not isinstance(record, Relocate):
+                yield _change(sequence, record, owners[0] if owners else None), set(numbers)
 
-    def _changes(self, begin: Standing) -> Iterator[tuple[Change, set[int]]]:
-        self.table = table = begin.table
-        directory = self._disk.open_directory(self._paths.segments)
-        try:
-            log = Replay(self._disk, self._paths, self._config, directory, begin.start)
-            since = begin.start.sequence if begin.start else 0
-            for sequence, (record, location) in enumerate(log.records(), since):
-                numbers = self._about(record)
-                try:
-                    table.apply(record, location)
-                except KvfsError as error:
-                    raise misplaced(location, error) from None
-                numbers = numbers or self._about(record)
-                found = [table.nodes.look(ino) for ino in numbers]
-                owners = [node.uid for node in (*found, *table.detached) if node]
-                table.detached.clear()
-                if not isinstance(record, Relocate):
-                    yield _change(sequence, record, owners[0] if owners else None), set(numbers)
-            if self._key is not None:
-                self.named = table.number_of(self._key)
-        finally:
-            self._disk.close(directory)
-            if begin.checkpoint:
-                begin.checkpoint.close()
+    def applied(
+        self,
+        before: Callable[[Any], list[int]] = lambda _record: [],
+        begun: Callable[[int], object] = lambda _sequence: None,
+    ) -> Iterator[tuple[int, Any, list[int]]]:
+        """Yield the sequence number of every record and the record, once the table has it.
+
+        And what `before` said of it before that. `begun` is called with the sequence number
+        of the first record, when the table is as it was before that.
+        """
+        with held(self._disk, self._path):
+            begin = self._checkpoints.begin()
+            self.table = begin.table
+            directory = self._disk.open_directory(self._paths.segments)
+            try:
+                since = begin.start.sequence if begin.start else 0
+                begun(since)
+                log = Replay(self._disk, self._paths, self._config, directory, begin.start)
+                yield from self._applied(log, since, before)
+                if self._key is not None:
+                    self.named = self.table.number_of(self._key)
+            finally:
+                self._disk.close(directory)
+                if begin.checkpoint:
+                    begin.checkpoint.close()
+
+    def _applied(
+        self, log: Replay, since: int, before: Callable[[Any], list[int]]
+    ) -> Iterator[tuple[int, Any, list[int]]]:
+        table = self.table
+        for sequence, (record, location) in enumerate(log.records(), since):
+            self.whole = sequence + 1 == log.end.sequence
+            said = before(record)
+            try:
+                table.apply(record, location)
+            except KvfsError as error:
+                raise misplaced(location, error) from None
+            yield sequence, record, said
+            table.detached.clear()
 
     def _about(self, record: Any) -> list[int]:
         """Return the numbers of the nodes that `record` is about: one, or two that change places."""

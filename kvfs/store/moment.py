@@ -43,13 +43,15 @@ class Moment(NamedTuple):
         return self.time is None or time <= self.time
 
 
-def moment_of(when: int | str | datetime, disk: Disk, path: str) -> Moment:
+def moment_of(when: int | str | datetime | Moment, disk: Disk, path: str) -> Moment:
     """Return the moment that `when` names in the store at `path`.
 
     A sequence number; a time in ISO 8601, which is local where it says nothing
     else; a time before now, such as `2h ago` or `3 days ago`; or a snapshot.
     Raises `ConfigError`.
     """
+    if isinstance(when, Moment):
+        return when
     if isinstance(when, datetime):
         when = when.isoformat()
     text = str(when).strip()

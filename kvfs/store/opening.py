@@ -73,7 +73,7 @@ def open_store(
     create: bool = True,
     mountpoint: str | None = None,
     wait: float = 0,
-    at: int | str | datetime | None = None,
+    at: int | str | datetime | Moment | None = None,
     checkpoint_every: int | None = None,
     keep_history: str | None = None,
     compact: Policy = DEFAULT,
@@ -132,7 +132,7 @@ def open_store(
     return Store(core, compact)
 
 
-def _moment(when: int | str | datetime, config: Config, disk: Disk, path: str) -> Moment:
+def _moment(when: int | str | datetime | Moment, config: Config, disk: Disk, path: str) -> Moment:
     moment = moment_of(when, disk, path)
     if moment.time is not None and not config.codec().keeps_time:
         raise ConfigError("a text log has no times; say a sequence number instead")

@@ -39,22 +39,37 @@ def create(path: str, name: str, disk: Disk | None = None) -> Snapshot:
     one of that name, or what opening the store says.
     """
     disk = disk or Disk()
-    if not NAME.fullmatch(name) or name.endswith(".tmp") or is_moment(name):
-        message = (
-            f"{name!r} can name no snapshot: up to 200 letters, digits and any of _ . : + -,"
-            " and neither a number nor a time"
-        )
-        raise ConfigError(message)
+    _check_name(name)
     with open_store(path, read_only=True, create=False, disk=disk) as store:
-        directory = os.path.join(store.path, SNAPSHOTS)
         made = Snapshot(name, store.position, time.time_ns())
-        with suppress(FileNotFoundError):
-            if name in disk.list(directory):
-                message = f"there is a snapshot {name!r} already; delete it or choose another name"
-                raise KvfsError(message, errno.EEXIST)
+        _refuse_taken(disk, store.path, name)
         _sync(disk, store)
         keep(disk, store.path, made)
     return made
+
+
+def take(store: Store, name: str, disk: Disk | None = None) -> Snapshot:
+    """Do as `create` does for a store that is open for writing, in any thread."""
+    disk = disk or Disk()
+    _check_name(name)
+    _refuse_taken(disk, store.path, name)
+    with store.lock:
+        made = Snapshot(name, store.position, time.time_ns())
+    store.sync_log()
+    keep(disk, store.path, made)
+    return made
+
+
+def look_up(path: str, name: str, disk: Disk | None = None) -> Snapshot | None:
+    """Return the snapshot `name` of the store at `path`, if there is one.
+
+    Raises `CorruptionError` for what is none.
+    """
+    if not _is_name(name):
+        return None
+    with suppress(FileNotFoundError):
+        return Snapshot(name, *read_snapshot(disk or Disk(), path, name))
+    return None
 
 
 def keep(disk: Disk, path: str, snapshot: Snapshot) -> None:
@@ -88,6 +103,26 @@ def delete(path: str, name: str, disk: Disk | None = None) -> None:
         message = f"there is no snapshot {name!r}"
         raise KvfsError(message, errno.ENOENT) from None
     disk.sync_directory(directory)
+
+
+def _is_name(name: str) -> bool:
+    return bool(NAME.fullmatch(name)) and not name.endswith(".tmp")
+
+
+def _check_name(name: str) -> None:
+    if not _is_name(name) or is_moment(name):
+        message = (
+            f"{name!r} can name no snapshot: up to 200 letters, digits and any of _ . : + -,"
+            " and neither a number nor a time"
+        )
+        raise ConfigError(message)
+
+
+def _refuse_taken(disk: Disk, path: str, name: str) -> None:
+    with suppress(FileNotFoundError):
+        if name in disk.list(os.path.join(path, SNAPSHOTS)):
+            message = f"there is a snapshot {name!r} already; delete it or choose another name"
+            raise KvfsError(message, errno.EEXIST)
 
 
 def _sync(disk: Disk, store: Store) -> None:

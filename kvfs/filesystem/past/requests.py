@@ -1,0 +1,102 @@
+"""The requests about nodes of the past, each led to the place that it is about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kvfs.filesystem.attributes import entry, missing
+from kvfs.filesystem.past.doors import At, Snapshots
+from kvfs.filesystem.past.history import History
+from kvfs.filesystem.past.inside import Inside
+from kvfs.filesystem.past.later import Later
+from kvfs.filesystem.past.numbers import AT, HISTORY, SNAPSHOTS, split
+from kvfs.filesystem.past.place import Name, Place
+from kvfs.filesystem.past.views import Views
+from kvfs.fuse import protocol
+from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO
+
+if TYPE_CHECKING:
+    from kvfs.fuse import Handler, Header, Reply, Session
+    from kvfs.store import Store
+
+_DOORS = {b"at": AT, b"history": HISTORY, b"snapshots": SNAPSHOTS}
+CONTROL_NAMES = (
+    Name(b".", CONTROL_INO),
+    Name(b"..", ROOT_INO),
+    Name(b"keys", KEYS_INO),
+    *(Name(name, number) for name, number in _DOORS.items()),
+)
+"""What `.kvfs` is listed with."""
+_REQUESTS = (
+    *("LOOKUP", "GETATTR", "SETATTR", "READLINK", "SYMLINK", "MKNOD", "MKDIR", "UNLINK", "RMDIR"),
+    *("RENAME", "RENAME2", "LINK", "CREATE", "OPEN", "READ", "WRITE", "LSEEK", "FLUSH", "FSYNC"),
+    *("RELEASE", "OPENDIR", "READDIR", "READDIRPLUS", "FSYNCDIR", "RELEASEDIR", "STATFS"),
+    *("ACCESS", "GETXATTR", "LISTXATTR", "SETXATTR", "REMOVEXATTR"),
+)
+
+
+class Past:
+    """The past of a mounted store."""
+
+    def __init__(self, store: Store, session: Session, statfs: Handler) -> None:
+        """Show the past of `store`; `statfs` tells of the disk below."""
+        self._lock = store.lock
+        self._later = Later(session, store.lock)
+        self._views = Views(store.path)
+        self._inside = Inside(self._views, statfs)
+        self._history = History(store, statfs)
+        self._at = At(store, self._views, self._inside, statfs)
+        snapshots = Snapshots(store, self._views, self._inside, statfs)
+        self._doors: dict[int, Place] = {AT: self._at, SNAPSHOTS: snapshots, HISTORY: self._history}
+
+    def handlers(self) -> dict[int, Handler]:
+        """Return what answers each request about a node of the past, by opcode."""
+        found = {getattr(protocol, name): self._handler(name.lower()) for name in _REQUESTS}
+        found[protocol.FORGET] = self._forget
+        return found
+
+    def door(self, name: bytes) -> bytes:
+        """Return the entry of `name` in `.kvfs`, or that there is none."""
+        number = _DOORS.get(name)
+        if number is None:
+            return missing(lasting=False)
+        return protocol.ENTRY_OUT.pack(*entry(self._doors[number].stat, lasting=True))
+
+    def forget(self, number: int, count: int) -> None:
+        """Take back `count` references to a node of the past."""
+        view, _ = split(number)
+        if view:
+            self._views.forget(number, count)
+        else:
+            self._history.forget(number, count)
+
+    def tick(self) -> None:
+        """Let go of what nobody uses; every second, without the lock of the store."""
+        with self._lock:
+            self._at.tidy()
+            self._history.tidy()
+            idle = self._views.idle()
+        for store in idle:
+            store.close()
+
+    def stop(self) -> None:
+        """Answer no more, and let go of everything."""
+        self._later.stop()
+        with self._lock:
+            self._views.close()
+
+    def _forget(self, header: Header, body: memoryview) -> Reply:
+        self.forget(header.nodeid, protocol.FORGET_IN.unpack_from(body)[0])
+        return None
+
+    def _handler(self, name: str) -> Handler:
+        inside, history = getattr(self._inside, name), getattr(self._history, name)
+        doors = {number: getattr(door, name) for number, door in self._doors.items()}
+        handle = self._later.handle
+
+        def handler(header: Header, body: memoryview) -> Reply:
+            view, _ = split(header.nodeid)
+            place = inside if view else doors.get(header.nodeid, history)
+            return handle(header, body, place)
+
+        return handler

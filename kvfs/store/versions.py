@@ -1,0 +1,153 @@
+"""Every value that a key has had, as the log has them.
+
+Found by one reading of the log. What is kept of a version is where its bytes
+lie, and where it only adds to the one before it, or cuts that, only this: a
+file of a thousand appends has a thousand versions, and not a million extents.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kvfs import keys
+from kvfs.disk import Disk
+from kvfs.records import Put, Rename, Truncate, Write
+from kvfs.store.history import Reading
+from kvfs.table import File
+from kvfs.table.content import Extent, cut, overlay, within
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kvfs.records import Record
+    from kvfs.store.history import Change
+
+_VALUES = (Put, Write, Truncate)
+
+
+class Version(NamedTuple):
+    """The value that a key has had since a record, and the mode and owner of its file then.
+
+    `sequence` and `time` (ns since 1970) are those of the record. Where `whole`, the
+    `extents` are all that the value has, else what it has over the version before.
+    """
+
+    sequence: int
+    time: int
+    size: int
+    mode: int
+    uid: int
+    gid: int
+    extents: tuple[Extent, ...]
+    whole: bool
+
+
+class Versions(NamedTuple):
+    """What a reading of the first `records` records of a log says of a key.
+
+    `found` are its versions, the oldest first, by sequence number; `names` are
+    those that there ever were below it, as below a directory.
+    """
+
+    records: int
+    found: dict[int, Version]
+    names: frozenset[bytes]
+
+    def extents(self, sequence: int) -> list[Extent]:
+        """Return where the bytes of the version `sequence` lie."""
+        line: list[Version] = []
+        for version in self.found.values():
+            line = [version] if version.whole else [*line, version]
+            if version.sequence == sequence:
+                break
+        return _laid(line)
+
+
+def versions(path: str, key: bytes, disk: Disk | None = None) -> Versions:
+    """Read the log of the store at `path`, beside a mount or alone, for what it has of `key`.
+
+    Raises as `changes` does.
+    """
+    reading = Reading(disk or Disk(), os.path.abspath(path))
+    following = _Following(reading, key)
+    records = 0
+    for change, numbers in reading.changes():
+        records = change.sequence + 1
+        following.note(change, numbers)
+    return Versions(records, following.found, frozenset(following.names))
+
+
+class _Following:
+    """Follows a key through a reading of the log."""
+
+    def __init__(self, reading: Reading, key: bytes) -> None:
+        self._reading = reading
+        self._key = key
+        self._below = key + b"/" if key else b""
+        self._ino: int | None = None
+        """The number of the file that the key names."""
+        self._batch: list[Any] = []
+        """The records of the batch so far, if any, that have to do with the key."""
+        self.found: dict[int, Version] = {}
+        self.names: set[bytes] = set()
+
+    def note(self, change: Change, numbers: set[int]) -> None:
+        """Note the record that was read last."""
+        record: Record = self._reading.record
+        paths = [path for path in (change.key, change.new) if path is not None]
+        moved = self._is_moved(record)
+        for path in paths:
+            if path.startswith(self._below) and keys.split(path):
+                self.names.add(path[len(self._below) :].split(b"/", 1)[0])
+        if moved:
+            directory = self._reading.table.find_directory(self._key)
+            self.names.update(directory.entries if directory else ())
+        if moved or self._key in paths or self._ino in numbers:
+            self._batch.append(record)
+        if self._reading.whole and self._batch:
+            self._look(change, self._batch)
+            self._batch = []
+
+    def _is_moved(self, record: Any) -> bool:
+        """Tell whether a directory at or above the key has come there, or gone, by `record`."""
+        if not isinstance(record, Rename) or not (record.directory or record.new_directory):
+            return False
+        return any(
+            self._key == path or self._key.startswith(path + b"/")
+            for path in (record.key, record.new)
+        )
+
+    def _look(self, change: Change, records: Sequence[Any]) -> None:
+        """See what the key names now; what `records` have done may have given it another value."""
+        table = self._reading.table
+        ino = table.number_of(self._key)
+        node = None if ino is None else table.nodes.look(ino)
+        if not isinstance(node, File):
+            self._ino = None
+            return
+        same, self._ino = ino == self._ino, ino
+        if same and not any(isinstance(record, _VALUES) for record in records):
+            return
+        (record, *others) = records
+        partial = same and not others and isinstance(record, Write | Truncate)
+        extents: Sequence[Extent] = node.extents
+        if partial:
+            extents = ()
+            if isinstance(record, Write):
+                end = record.offset + len(record.data)
+                extents = list(within(node.extents, record.offset, end))
+        self.found[change.sequence] = Version(
+            *(change.sequence, change.time, node.length, node.mode, node.uid, node.gid),
+            *(tuple(extents), not partial),
+        )
+
+
+def _laid(line: Sequence[Version]) -> list[Extent]:
+    """Return the extents of the last of `line`, of which each but the first builds on the one before."""
+    laid: list[Extent] = []
+    for version in line:
+        cut(laid, version.size)
+        for extent in version.extents:
+            overlay(laid, extent)
+    return laid
