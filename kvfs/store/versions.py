@@ -47,12 +47,14 @@ class Versions(NamedTuple):
     """What a reading of the first `records` records of a log says of a key.
 
     `found` are its versions, the oldest first, by sequence number; `names` are
-    those that there ever were below it, as below a directory.
+    those that there ever were below it, as below a directory; `seen` tells whether
+    anything was ever at its path.
     """
 
     records: int
     found: dict[int, Version]
     names: frozenset[bytes]
+    seen: bool
 
     def extents(self, sequence: int) -> list[Extent]:
         """Return where the bytes of the version `sequence` lie."""
@@ -75,7 +77,7 @@ def versions(path: str, key: bytes, disk: Disk | None = None) -> Versions:
     for change, numbers in reading.changes():
         records = change.sequence + 1
         following.note(change, numbers)
-    return Versions(records, following.found, frozenset(following.names))
+    return Versions(records, following.found, frozenset(following.names), following.seen)
 
 
 class _Following:
@@ -91,6 +93,7 @@ class _Following:
         """The records of the batch so far, if any, that have to do with the key."""
         self.found: dict[int, Version] = {}
         self.names: set[bytes] = set()
+        self.seen = False
 
     def note(self, change: Change, numbers: set[int]) -> None:
         """Note the record that was read last."""
@@ -103,6 +106,8 @@ class _Following:
         if moved:
             directory = self._reading.table.find_directory(self._key)
             self.names.update(directory.entries if directory else ())
+            self.seen |= self._reading.table.number_of(self._key) is not None
+        self.seen |= self._key in paths or bool(self.names)
         if moved or self._key in paths or self._ino in numbers:
             self._batch.append(record)
         if self._reading.whole and self._batch:

@@ -118,10 +118,12 @@ class History(Place):
         found = _Spot(path, None)
         if self._is_there(path):
             return self._entry(found, lasting=not name.isdigit())
-        return self._with_versions(path, _is_any, lambda seen: self._found_below(found, seen))
+        return self._with_versions(
+            path, lambda seen: seen.seen, lambda seen: self._found_below(found, seen)
+        )
 
     def _found_below(self, spot: _Spot, seen: Versions) -> Reply:
-        return self._entry(spot, lasting=False) if _is_any(seen) else missing(lasting=False)
+        return self._entry(spot, lasting=False) if seen.seen else missing(lasting=False)
 
     def _is_there(self, path: bytes) -> bool:
         """Tell whether something is at `path` now."""
@@ -274,7 +276,3 @@ class History(Place):
             *(version.size, -(-version.size // 512)),
             *(version.time, version.time, version.time),
         )
-
-
-def _is_any(found: Versions) -> bool:
-    return bool(found.found or found.names)
