@@ -12,16 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.disk import Disk
-from kvfs.records import Put, Rename, Truncate, Write
+from kvfs.records import Link, Put, Rename, Truncate, Write
 from kvfs.store.history import Reading
 from kvfs.table import File
 from kvfs.table.content import Extent, cut, overlay, within
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from kvfs.records import Record
-    from kvfs.store.history import Change
 
 _VALUES = (Put, Write, Truncate)
 
@@ -74,9 +71,9 @@ def versions(path: str, key: bytes, disk: Disk | None = None) -> Versions:
     reading = Reading(disk or Disk(), os.path.abspath(path))
     following = _Following(reading, key)
     records = 0
-    for change, numbers in reading.changes():
-        records = change.sequence + 1
-        following.note(change, numbers)
+    for sequence, record, _ in reading.applied():
+        records = sequence + 1
+        following.note(sequence, record)
     return Versions(records, following.found, frozenset(following.names), following.seen)
 
 
@@ -89,41 +86,63 @@ class _Following:
         self._below = key + b"/" if key else b""
         self._ino: int | None = None
         """The number of the file that the key names."""
+        self._linked = False
+        """Whether that may have another name."""
         self._batch: list[Any] = []
         """The records of the batch so far, if any, that have to do with the key."""
         self.found: dict[int, Version] = {}
         self.names: set[bytes] = set()
         self.seen = False
 
-    def note(self, change: Change, numbers: set[int]) -> None:
+    def note(self, sequence: int, record: Any) -> None:
         """Note the record that was read last."""
-        record: Record = self._reading.record
-        paths = [path for path in (change.key, change.new) if path is not None]
-        moved = self._is_moved(record)
-        for path in paths:
-            if path.startswith(self._below) and keys.split(path):
-                self.names.add(path[len(self._below) :].split(b"/", 1)[0])
-        if moved:
-            directory = self._reading.table.find_directory(self._key)
-            self.names.update(directory.entries if directory else ())
-            self.seen |= self._reading.table.number_of(self._key) is not None
-        self.seen |= self._key in paths or bool(self.names)
-        if moved or self._key in paths or self._ino in numbers:
+        key, new = record.key, getattr(record, "new", None)
+        for path in (key,) if new is None else (key, new):
+            if path == self._key:
+                self.seen = True
+            elif path.startswith(self._below):
+                self._note_below(path)
+        if self._concerns(record) or self._key in (key, new):
             self._batch.append(record)
-        if self._reading.whole and self._batch:
-            self._look(change, self._batch)
+        if self._batch and self._reading.whole:
+            self._look(sequence, self._batch)
             self._batch = []
 
-    def _is_moved(self, record: Any) -> bool:
-        """Tell whether a directory at or above the key has come there, or gone, by `record`."""
-        if not isinstance(record, Rename) or not (record.directory or record.new_directory):
-            return False
-        return any(
-            self._key == path or self._key.startswith(path + b"/")
-            for path in (record.key, record.new)
-        )
+    def _note_below(self, path: bytes) -> None:
+        """Note the name that leads from the key to `path`, which is below it."""
+        name = path[len(self._below) :].split(b"/", 1)[0]
+        if name not in self.names and keys.split(path):
+            self.names.add(name)
+            self.seen = True
 
-    def _look(self, change: Change, records: Sequence[Any]) -> None:
+    def _concerns(self, record: Any) -> bool:
+        """Tell whether `record` has to do with the key though it may not name it.
+
+        It may be about another name of its file, or about a directory at or above the key.
+        """
+        kind = type(record)
+        if kind is Rename:
+            return self._is_moved(record)
+        if self._ino is None or not (kind is Link or (self._linked and kind in _VALUES)):
+            return False
+        if self._reading.table.number_of(record.key) != self._ino:
+            return False
+        self._linked = True
+        return True
+
+    def _is_moved(self, record: Rename) -> bool:
+        """Tell whether a directory at or above the key has come there, or gone."""
+        if not (record.directory or record.new_directory):
+            return False
+        if not any((self._key + b"/").startswith(path + b"/") for path in (record.key, record.new)):
+            return False
+        table = self._reading.table
+        directory = table.find_directory(self._key)
+        self.names.update(directory.entries if directory else ())
+        self.seen |= directory is not None or table.number_of(self._key) is not None
+        return True
+
+    def _look(self, sequence: int, records: Sequence[Any]) -> None:
         """See what the key names now; what `records` have done may have given it another value."""
         table = self._reading.table
         ino = table.number_of(self._key)
@@ -132,9 +151,10 @@ class _Following:
             self._ino = None
             return
         same, self._ino = ino == self._ino, ino
+        self._linked = node.nlink > 1 or (same and self._linked)
         if same and not any(isinstance(record, _VALUES) for record in records):
             return
-        (record, *others) = records
+        record, *others = records
         partial = same and not others and isinstance(record, Write | Truncate)
         extents: Sequence[Extent] = node.extents
         if partial:
@@ -142,8 +162,8 @@ class _Following:
             if isinstance(record, Write):
                 end = record.offset + len(record.data)
                 extents = list(within(node.extents, record.offset, end))
-        self.found[change.sequence] = Version(
-            *(change.sequence, change.time, node.length, node.mode, node.uid, node.gid),
+        self.found[sequence] = Version(
+            *(sequence, records[-1].time, node.length, node.mode, node.uid, node.gid),
             *(tuple(extents), not partial),
         )
 
