@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from kvfs.errors import MountError
-from kvfs.fuse import Connection, Session, protocol
+from kvfs.fuse import Apart, Connection, Session, protocol
 
 PATIENCE = 20.0
 ROOT = 1
@@ -54,14 +54,16 @@ def init(major=7, minor=45, flags=0xFFFFFFFF, more=0xFFFFFFFF):
 
 
 @contextmanager
-def serving(kernel, handlers, failed=lambda _opcode, _error: errno.EIO, *, minor=44, allowed=None):
+def serving(
+    kernel, handlers, failed=lambda _opcode, _error: errno.EIO, *more, minor=44, allowed=None
+):
     """Serve in a thread; the session ends as the connection does."""
     session = Session(kernel.connection, threading.Lock(), None, allowed)
     kernel.ask(protocol.INIT, init(minor=minor))
     session.shake_hands()
     kernel.hear()
     ended = []
-    thread = threading.Thread(target=lambda: ended.append(session.serve(handlers, failed)))
+    thread = threading.Thread(target=lambda: ended.append(session.serve(handlers, failed, *more)))
     thread.start()
     try:
         yield session
@@ -174,6 +176,26 @@ def test_others_than_the_owner_and_root_are_refused(kernel):
         assert codes == [0, 0, errno.EACCES]
         kernel.ask(protocol.READ, uid=1001)
         assert kernel.hear()[1] == 0, "what is open may be read"
+
+
+def test_nodes_that_are_apart_have_handlers_of_their_own(kernel):
+    near = {protocol.GETATTR: lambda _header, _body: b"near", protocol.OPEN: lambda *_: b"near"}
+    far = {protocol.GETATTR: lambda header, _body: b"far %d" % header.nodeid}
+    refused = lambda _opcode, error: getattr(error, "errno", None) or errno.EIO  # noqa: E731
+    apart = Apart(100, 200, far)
+    with serving(kernel, near, refused, apart, allowed=frozenset({0})):
+        for nodeid, expected in (
+            (99, b"near"),
+            (100, b"far 100"),
+            (199, b"far 199"),
+            (200, b"near"),
+        ):
+            kernel.ask(protocol.GETATTR, nodeid=nodeid)
+            assert kernel.hear()[1:] == (0, expected)
+        kernel.ask(protocol.GETATTR, nodeid=100, uid=1)
+        assert kernel.hear()[1] == errno.EACCES
+        kernel.ask(protocol.OPEN, nodeid=100)
+        assert kernel.hear()[1] == errno.EIO
 
 
 @pytest.mark.parametrize("minor", [43, 44])

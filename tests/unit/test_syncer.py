@@ -238,3 +238,18 @@ def test_a_slow_sync_is_left_to_the_other_thread_next_time(monkeypatch):
     syncer.start()
     syncer.stop()
     assert codes == [0, 0]
+
+
+def test_what_else_is_due_every_second_is_done_also_after_a_failure():
+    store = SlowStore()
+    store.gate.set()
+    store.failed = True
+    done = queue.SimpleQueue()
+    syncer = slow(store, 0.001)
+    syncer.also = lambda: done.put("done")
+    syncer.start()
+    try:
+        for _ in range(3):
+            assert done.get(timeout=PATIENCE) == "done"
+    finally:
+        syncer.stop()
