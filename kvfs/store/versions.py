@@ -87,7 +87,7 @@ class _Following:
         self._ino: int | None = None
         """The number of the file that the key names."""
         self._linked = False
-        """Whether that may have another name."""
+        """Whether that has another name."""
         self._batch: list[Any] = []
         """The records of the batch so far, if any, that have to do with the key."""
         self.found: dict[int, Version] = {}
@@ -125,10 +125,7 @@ class _Following:
             return self._is_moved(record)
         if self._ino is None or not (kind is Link or (self._linked and kind in _VALUES)):
             return False
-        if self._reading.table.number_of(record.key) != self._ino:
-            return False
-        self._linked = True
-        return True
+        return self._reading.table.number_of(record.key) == self._ino
 
     def _is_moved(self, record: Rename) -> bool:
         """Tell whether a directory at or above the key has come there, or gone."""
@@ -151,7 +148,7 @@ class _Following:
             self._ino = None
             return
         same, self._ino = ino == self._ino, ino
-        self._linked = node.nlink > 1 or (same and self._linked)
+        self._linked = node.nlink > 1
         if same and not any(isinstance(record, _VALUES) for record in records):
             return
         record, *others = records

@@ -403,7 +403,8 @@ def test_others_are_kept_out_of_what_was_private(stores):
     if os.geteuid():
         pytest.skip("needs root, to be somebody else")
     mounted = stores.make("binary", options=("-o", "allow_other"))
-    mounted.run("umask 077; echo secret > s; mkdir d; echo x > d/s; chmod 644 d/s; mkdir open")
+    mounted.run("mkdir -m 700 d; echo x > d/s; umask 077; echo secret > s")
+    assert stat.S_IMODE(os.stat(mounted.path / "d/s").st_mode) == 0o644
     os.chmod(mounted.store.parent, 0o755)
     for directory in mounted.path.parents:
         if directory.is_relative_to("/tmp/pytest-of-root"):
@@ -412,7 +413,7 @@ def test_others_are_kept_out_of_what_was_private(stores):
     tests = "; ".join(
         f"cat {path} 2>/dev/null && echo leaked {path}"
         for path in (
-            ".kvfs/at/0/s",
+            f".kvfs/at/{last(mounted)}/s",
             f".kvfs/at/{last(mounted)}/d/s",
             ".kvfs/history/d/s/*",
             ".kvfs/snapshots/one/s",

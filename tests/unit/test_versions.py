@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from histories import DIRECTORIES, KEYS, History, logged
+from histories import DIRECTORIES, KEYS, History, logged, opened
 
 import kvfs
 from kvfs.records import Attrs, Delete, Link, Mkdir, Put, Rename, Setattr, Truncate, Write
@@ -128,3 +128,14 @@ def test_a_batch_is_one_version(tmp_path):
         last = store.position - 1
     assert list(versions(path, b"a").found) == [0, last]
     assert last > 1
+
+
+def test_a_batch_that_changes_in_place_is_one_version(tmp_path):
+    kvfs.init(tmp_path / "store")
+    log, _ = opened(tmp_path / "store")
+    log.append([Put(b"a", b"------", time=TIME)])
+    log.append([Write(b"a", 0, b"1", TIME)] * 2, atomic=True)
+    log.append([Write(b"a", 1, b"2", TIME), Write(b"a", 3, b"4", TIME)], atomic=True)
+    log.close()
+    found = texts(str(tmp_path / "store"), b"a")
+    assert found == {0: b"------", 2: b"1-----", 4: b"12-4--"}

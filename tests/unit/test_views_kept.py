@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,12 @@ from hypothesis import strategies as st
 
 import kvfs
 from kvfs.errors import KvfsError, PosixError
+from kvfs.filesystem.names import Names
 from kvfs.filesystem.past import views as module
 from kvfs.filesystem.past.later import Later, NotYetError
 from kvfs.filesystem.past.numbers import AT, END, FIRST, SNAPSHOTS, is_past, number_of, split
 from kvfs.filesystem.past.views import IDLE, MOST_OPEN, Views
-from kvfs.fuse import Header
+from kvfs.fuse import Header, protocol
 from kvfs.store.moment import Moment
 from kvfs.table.node import FIRST_PIECE, MAX_INO
 
@@ -286,3 +288,14 @@ def test_nobody_is_answered_after_the_end():
     assert done.wait(PATIENCE)
     with session.lock:
         assert session.heard == []
+
+
+def test_what_the_kernel_forgets_goes_to_the_live_store_or_to_the_past():
+    heard = []
+    live = SimpleNamespace(forget=lambda *pair: heard.append(("live", *pair)))
+    past = SimpleNamespace(forget=lambda *pair: heard.append(("past", *pair)))
+    body = protocol.BATCH_FORGET_IN.pack(3)
+    for number in (17, FIRST + 17, FIRST_PIECE + 17):
+        body += protocol.FORGET_ONE.pack(number, 2)
+    Names.batch_forget(SimpleNamespace(_files=live, _past=past), None, memoryview(body))
+    assert heard == [("live", 17, 2), ("past", FIRST + 17, 2), ("live", FIRST_PIECE + 17, 2)]
