@@ -17,7 +17,7 @@ from kvfs.errors import ConfigError, KvfsError
 from kvfs.recovery import LogPaths
 from kvfs.segment import name_of, numbers_of
 from kvfs.store.core import make_directory
-from kvfs.store.moment import NAME, SNAPSHOTS, is_moment, read_snapshots
+from kvfs.store.moment import NAME, SNAPSHOTS, is_moment, read_snapshot, read_snapshots
 from kvfs.store.opening import open_store, read_config
 
 if TYPE_CHECKING:

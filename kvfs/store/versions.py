@@ -12,21 +12,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.disk import Disk
-from kvfs.records import Link, Put, Rename, Truncate, Write
+from kvfs.records import Link, Put, Relocate, Rename, Truncate, Write
+from kvfs.recovery import LogPaths
+from kvfs.segment import name_of
 from kvfs.store.history import Reading
 from kvfs.table import File
 from kvfs.table.content import Extent, cut, overlay, within
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 _VALUES = (Put, Write, Truncate)
+_CONTENTS = (*_VALUES, Relocate)
 
 
 class Version(NamedTuple):
     """The value that a key has had since a record, and the mode and owner of its file then.
 
-    `sequence` and `time` (ns since 1970) are those of the record. Where `whole`, the
+    `sequence` and `time` (ns since 1970) are those of the record; of what is older than
+    the log, those of the first moment that is kept, and of its last change. Where `whole`, the
     `extents` are all that the value has, else what it has over the version before.
     """
 
@@ -71,10 +75,21 @@ def versions(path: str, key: bytes, disk: Disk | None = None) -> Versions:
     reading = Reading(disk or Disk(), os.path.abspath(path))
     following = _Following(reading, key)
     records = 0
-    for sequence, record, _ in reading.applied():
+    for sequence, record, _ in reading.applied(begun=following.begin):
         records = sequence + 1
         following.note(sequence, record)
     return Versions(records, following.found, frozenset(following.names), following.seen)
+
+
+def are_kept(path: str, extents: Iterable[Extent], disk: Disk | None = None) -> bool:
+    """Tell whether the segments of the store at `path` that `extents` lie in are there still."""
+    disk, segments = disk or Disk(), LogPaths.of(path).segments
+    try:
+        for number in {extent.location.segment for extent in extents}:
+            disk.stat(os.path.join(segments, name_of(number)))
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class _Following:
@@ -93,6 +108,20 @@ class _Following:
         self.found: dict[int, Version] = {}
         self.names: set[bytes] = set()
         self.seen = False
+
+    def begin(self, first: int) -> None:
+        """Note what there is before the first record, where the log does not begin with the store."""
+        if not first:
+            return
+        table = self._reading.table
+        directory = table.find_directory(self._key)
+        self.names.update(directory.entries if directory else ())
+        ino = table.number_of(self._key)
+        node = None if ino is None else table.nodes.look(ino)
+        self.seen = directory is not None or node is not None
+        if isinstance(node, File):
+            self._ino, self._linked = ino, node.nlink > 1
+            self.found[first - 1] = _whole(first - 1, node.mtime, node)
 
     def note(self, sequence: int, record: Any) -> None:
         """Note the record that was read last."""
@@ -123,7 +152,7 @@ class _Following:
         kind = type(record)
         if kind is Rename:
             return self._is_moved(record)
-        if self._ino is None or not (kind is Link or (self._linked and kind in _VALUES)):
+        if self._ino is None or not (kind is Link or (self._linked and kind in _CONTENTS)):
             return False
         return self._reading.table.number_of(record.key) == self._ino
 
@@ -150,19 +179,24 @@ class _Following:
         same, self._ino = ino == self._ino, ino
         self._linked = node.nlink > 1
         if same and not any(isinstance(record, _VALUES) for record in records):
+            if any(isinstance(record, Relocate) for record in records):
+                last = self.found[next(reversed(self.found))]
+                lies = _whole(last.sequence, last.time, node)
+                self.found[last.sequence] = last._replace(extents=lies.extents, whole=True)
             return
         record, *others = records
         partial = same and not others and isinstance(record, Write | Truncate)
-        extents: Sequence[Extent] = node.extents
+        version = _whole(sequence, records[-1].time, node)
         if partial:
-            extents = ()
-            if isinstance(record, Write):
-                end = record.offset + len(record.data)
-                extents = list(within(node.extents, record.offset, end))
-        self.found[sequence] = Version(
-            *(sequence, records[-1].time, node.length, node.mode, node.uid, node.gid),
-            *(tuple(extents), not partial),
-        )
+            end = record.offset + len(record.data) if isinstance(record, Write) else 0
+            added = within(node.extents, record.offset, end) if end else ()
+            version = version._replace(extents=tuple(added), whole=False)
+        self.found[sequence] = version
+
+
+def _whole(sequence: int, time: int, file: File) -> Version:
+    look = file.length, file.mode, file.uid, file.gid
+    return Version(sequence, time, *look, tuple(file.extents), whole=True)
 
 
 def _laid(line: Sequence[Version]) -> list[Extent]:

@@ -24,7 +24,7 @@ from kvfs.filesystem.past.numbers import FIRST_VERSION, HISTORY
 from kvfs.filesystem.past.place import Name, Place, directory, entry_flags
 from kvfs.fuse import protocol
 from kvfs.store.nodes import Stat
-from kvfs.store.versions import Version, Versions, versions
+from kvfs.store.versions import Version, Versions, are_kept, versions
 from kvfs.table import CONTROL_INO, ROOT_INO, File
 
 if TYPE_CHECKING:
@@ -187,10 +187,12 @@ class History(Place):
         )
 
     def _opened(self, number: int, found: Versions, version: Version) -> bytes:
-        if version.sequence not in found.found:
+        extents = found.extents(version.sequence) if version.sequence in found.found else None
+        if extents is None or not are_kept(self._store.path, extents):
+            self._read.pop(self._spot(number).key, None)
             raise PosixError(errno.ENOENT)
         file = File(number, version.mode, version.uid, version.gid)
-        file.extents, file.length = found.extents(version.sequence), version.size
+        file.extents, file.length = extents, version.size
         fh = self._next
         self._next += 1
         self._open[fh] = file
