@@ -74,11 +74,10 @@ def versions(path: str, key: bytes, disk: Disk | None = None) -> Versions:
     """
     reading = Reading(disk or Disk(), os.path.abspath(path))
     following = _Following(reading, key)
-    records = 0
     for sequence, record, _ in reading.applied(begun=following.begin):
-        records = sequence + 1
         following.note(sequence, record)
-    return Versions(records, following.found, frozenset(following.names), following.seen)
+    names = frozenset(following.names)
+    return Versions(following.records, following.found, names, following.seen)
 
 
 def are_kept(path: str, extents: Iterable[Extent], disk: Disk | None = None) -> bool:
@@ -108,9 +107,11 @@ class _Following:
         self.found: dict[int, Version] = {}
         self.names: set[bytes] = set()
         self.seen = False
+        self.records = 0
 
     def begin(self, first: int) -> None:
         """Note what there is before the first record, where the log does not begin with the store."""
+        self.records = first
         if not first:
             return
         table = self._reading.table
@@ -125,6 +126,7 @@ class _Following:
 
     def note(self, sequence: int, record: Any) -> None:
         """Note the record that was read last."""
+        self.records = sequence + 1
         key, new = record.key, getattr(record, "new", None)
         for path in (key,) if new is None else (key, new):
             if path == self._key:

@@ -1,14 +1,18 @@
 """Every value that a key has had: held against the store as it was after each record."""
 
 import os
+import random
+from contextlib import suppress
 
 import pytest
 from histories import DIRECTORIES, KEYS, History, logged, opened
 
 import kvfs
+from kvfs.errors import PastGoneError
 from kvfs.records import Attrs, Delete, Link, Mkdir, Put, Rename, Setattr, Truncate, Write
+from kvfs.retention import Retention
 from kvfs.store.history import changes
-from kvfs.store.versions import versions
+from kvfs.store.versions import are_kept, versions
 from kvfs.table import File
 
 TIME = 10**18
@@ -16,11 +20,13 @@ INO = 1 << 61
 
 
 def texts(path, key):
-    """Return the text of each version of `key`, by its sequence number."""
+    """Return the text of each version of `key` that is kept, by its sequence number."""
     seen = versions(path, key)
     with kvfs.open(path, read_only=True) as store:
         found = {}
         for sequence, version in seen.found.items():
+            if not are_kept(path, seen.extents(sequence)):
+                continue
             file = File(INO, version.mode, version.uid, version.gid)
             file.extents, file.length = seen.extents(sequence), version.size
             found[sequence] = store.files.content.value(file)
@@ -139,3 +145,34 @@ def test_a_batch_that_changes_in_place_is_one_version(tmp_path):
     log.close()
     found = texts(str(tmp_path / "store"), b"a")
     assert found == {0: b"------", 2: b"1-----", 4: b"12-4--"}
+
+
+@pytest.mark.parametrize("kept", [0, 3000, 20_000])
+@pytest.mark.parametrize("seed", range(4))
+def test_after_a_compaction_there_is_what_is_kept(tmp_path, seed, kept):
+    draw, path = random.Random(seed), str(tmp_path / "store")
+    keys = [b"a", b"b", b"c", b"d/a", b"d/b", b"still"]
+    with kvfs.open(path, max_segment_size=1024) as store:
+        store.put(b"still", b"as ever")
+        for _ in range(6):
+            for _ in range(30):
+                key, value = draw.choice(keys[:-1]), draw.randbytes(draw.choice([0, 9, 300, 2000]))
+                if draw.random() < 0.8:
+                    store.put(key, value)
+                elif draw.random() < 0.5:
+                    store.delete(key)
+                else:
+                    store.rename(key, draw.choice(keys[:-1]))
+            assert store.compact(Retention(0, kept)) is None
+            now = dict(store.items())
+            for key in keys:
+                seen, found = versions(path, key), texts(path, key)
+                assert seen.records == store.position
+                if key in now:
+                    assert found[max(seen.found)] == now[key]
+                for sequence, text in found.items():
+                    with suppress(PastGoneError), kvfs.open(path, at=sequence) as past:
+                        assert past.get(key) == text
+            assert versions(path, b"").names >= {key.split(b"/")[0] for key in now}
+        first = min(versions(path, b"still").found)
+    assert first > 0, "the log does not begin with the store any more"
