@@ -13,6 +13,7 @@ from kvfs.errors import KvfsError
 from kvfs.retention import Retention
 from kvfs.store import holder_of, open_store
 from kvfs.store.opening import read_config
+from kvfs.store.rewrite import compact_text
 from kvfs.units import show_size
 
 if TYPE_CHECKING:
@@ -50,6 +51,11 @@ def _compact(
     retention: Retention | None,
     step: Callable[[int, int], None],
 ) -> str | None:
+    config = read_config(path, disk)
+    if config.format == "text":
+        if not (retention or Retention.parse(config.keep_history)).is_all:
+            compact_text(disk, path, config)
+        return None
     holder = holder_of(disk, path)
     if holder and holder.mounted:
         return ask_to_compact(path, keep_history, step)

@@ -208,7 +208,7 @@ class Background:
         """Begin with what somebody asked for."""
         core = self._core
         if not core.checkpoints.possible:
-            demand.finish("a text store is compacted while nobody else has it open")
+            demand.finish("a text store is compacted while nobody has it open")
             return
         try:
             with core.lock:

@@ -24,7 +24,7 @@ from crc32c import crc32c
 from kvfs.checkpoint import BadCheckpointError, Checkpoint, Position, write
 from kvfs.checkpoint.format import TRACE
 from kvfs.codec import BadRecordError
-from kvfs.errors import KvfsError, in_words
+from kvfs.errors import CorruptionError, KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.retention import Retention
 from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
@@ -151,6 +151,7 @@ class Checkpoints:
         With `moment`, on the newest of those that hold nothing later.
         Others are told to the log of the daemon, and passed over.
         """
+        problem = None
         for name, checkpoint in self.open_each():
             if isinstance(checkpoint, Checkpoint):
                 position = checkpoint.position
@@ -158,8 +159,36 @@ class Checkpoints:
                     checkpoint.close()
                     continue
                 return self._standing(checkpoint)
+            problem = problem or f"checkpoint {name} is not used: {checkpoint}"
             _log.warning("checkpoint %s is not used: %s", name, checkpoint)
+        if problem and moment is None and not self.begins_with_log:
+            message = f"nothing tells what came before the log that is there: {problem}"
+            raise CorruptionError(message)
         return self._standing(None)
+
+    @contextmanager
+    def beginning(self) -> Iterator[tuple[Standing, str | None]]:
+        """Yield what `begin` returns, or at least the newest checkpoint that verifies, and what is wrong."""
+        begin, problem = self.begin(), None
+        if begin.checkpoint is None and not self.begins_with_log:
+            begin, problem = self._begin_anyhow()
+        try:
+            yield begin, problem
+        finally:
+            if begin.checkpoint:
+                begin.checkpoint.close()
+
+    def _begin_anyhow(self) -> tuple[Standing, str]:
+        for name in self.names():
+            path = os.path.join(self._directory, name)
+            with suppress(BadCheckpointError, OSError):
+                checkpoint = Checkpoint.open(self._disk, path, self._config.id)
+                try:
+                    self._check_fit(checkpoint)
+                except BadCheckpointError as error:
+                    return self._standing(checkpoint), f"checkpoint {name}: {error}"
+                return self._standing(checkpoint), f"the log has gaps behind checkpoint {name}"
+        return self._standing(None), "nothing tells what came before the log that is there"
 
     def begin(self) -> Standing:
         """Return a table that stands where the log begins: on the oldest checkpoint that it leads on from.

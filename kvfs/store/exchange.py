@@ -3,13 +3,15 @@
 The new log is made in `segments.repair/`, with a list of what it leaves out,
 `repair.N.json`. The two directories change places in one step. Where that list
 is in `segments/`, the step has been taken and the rest has to follow: `clean`,
-which speaks of the old log, goes; the old log goes to `quarantine/segments.N`;
-the list, last, goes beside it. Where it is not, `segments.repair/` holds
+which speaks of the old log, goes; the old log goes to `quarantine/segments.N`, and
+its checkpoints into that, the snapshots to `quarantine/snapshots.N`; the list, last,
+goes beside it. Where it is not, `segments.repair/` holds
 nothing that is not in `segments/` too.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from contextlib import suppress
@@ -55,6 +57,27 @@ def empty(disk: Disk, directory: str) -> None:
         disk.rmdir(directory)
 
 
+def _retire(disk: Disk, path: str, kept: str, number: int) -> None:
+    """Bring what speaks of the old log where that is kept: its checkpoints and the snapshots."""
+    directory = os.path.join(path, "checkpoints")
+    names: list[str] = []
+    with suppress(FileNotFoundError):
+        names = [name for name in disk.list(directory) if name.endswith(".ckp")]
+    for name in names:
+        disk.rename(os.path.join(directory, name), os.path.join(kept, name))
+    if names:
+        disk.sync_directory(kept)
+        disk.sync_directory(directory)
+    with suppress(FileNotFoundError):
+        snapshots = os.path.join(path, "snapshots")
+        disk.rename(snapshots, os.path.join(path, "quarantine", f"snapshots.{number}"))
+
+
+def dump_list(listed: dict[str, object]) -> bytes:
+    """Return what a rewritten log leaves out as JSON."""
+    return json.dumps(listed, indent=1).encode() + b"\n"
+
+
 def take_place(disk: Disk, path: str, number: int, listed: bytes) -> str:
     """Let the new log, closed and synced, take the place of the old one; `listed` is the list.
 
@@ -90,6 +113,7 @@ def finish(disk: Disk, path: str) -> bool:
         disk.unlink(clean)
     with suppress(FileNotFoundError):
         disk.rename(os.path.join(path, _WORK), kept)
+    _retire(disk, path, kept, number)
     disk.sync_directory(quarantine)
     disk.sync_directory(path)
     disk.rename(os.path.join(segments, f"repair.{number}.json"), f"{kept}.json")

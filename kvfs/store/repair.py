@@ -8,42 +8,39 @@ damaged, `salvage` for what is kept, `exchange` for what a crash leaves.
 
 from __future__ import annotations
 
-import json
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
+from kvfs.codec.base import CHUNK
 from kvfs.disk import Disk
 from kvfs.errors import (
     ConfigError,
-    CorruptionError,
     KvfsError,
     NewerFormatError,
     NotAStoreError,
     in_words,
 )
-from kvfs.log import Log
-from kvfs.recovery import LogPaths
+from kvfs.segment import name_of
 from kvfs.store import exchange, origin
-from kvfs.store.checkpoints import Checkpoints, Standing, defaults_of
+from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.core import check_directories
+from kvfs.store.dump import Dump, reader
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock
-from kvfs.store.moment import SNAPSHOTS
 from kvfs.store.opening import read_config
+from kvfs.store.pieces import Lost, Piece, entry
+from kvfs.store.rewrite import rewrite
 from kvfs.store.salvage import Salvage
-from kvfs.store.verify import examine, replay
-from kvfs.table import Table
+from kvfs.store.verify import examine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvfs.config import Config
-    from kvfs.store.pieces import Lost
+    from kvfs.log import Log
     from kvfs.store.salvage import Fate
     from kvfs.store.survey import Survey
-
-_UNBOUNDED = 2**32 - 1
+    from kvfs.table import Table
 
 
 class Repair(NamedTuple):
@@ -98,11 +95,11 @@ def repair(
         done = Repair(rebuilt, finished, [], [], [], [], 0, None)
         report, survey = examine(disk, path, config, progress)
         bad = [checkpoint.name for checkpoint in report.checkpoints if checkpoint.problem]
-        if bad:
-            Checkpoints(disk, path, config).forget(bad)
-            done = done._replace(checkpoints=bad)
+        done = done._replace(checkpoints=bad)
         if survey:
             done = _repair(disk, path, config, survey, done)
+        elif bad:
+            Checkpoints(disk, path, config).forget(bad)
     except OSError as error:
         if isinstance(error, KvfsError):
             raise
@@ -115,57 +112,45 @@ def repair(
 
 
 def _repair(disk: Disk, path: str, config: Config, survey: Survey, done: Repair) -> Repair:
-    try:
-        work, number = exchange.begin(disk, path)
-        done = _rewrite(disk, path, work, config, survey, done)
-    except BaseException:
-        with suppress(OSError):
-            exchange.abandon(disk, path)
-        raise
-    checkpoints = Checkpoints(disk, path, config)
-    checkpoints.forget(checkpoints.names())  # they know the old log, and so do
-    snapshots = os.path.join(path, SNAPSHOTS)
-    with suppress(FileNotFoundError):
-        disk.rename(snapshots, os.path.join(path, "quarantine", f"{SNAPSHOTS}.{number}"))
-    listed = json.dumps(losses(done.lost, done.fates, done.directories), indent=1)
-    kept = exchange.take_place(disk, path, number, listed.encode() + b"\n")
-    return done._replace(kept=kept)
+    salvage: Salvage | None = None
+    records = 0
 
-
-def _rewrite(
-    disk: Disk, path: str, work: str, config: Config, survey: Survey, done: Repair
-) -> Repair:
-    """Write what can be kept of the log to the directory `work`, synced."""
-    paths = LogPaths(work, os.path.join(path, "quarantine"), os.path.join(work, "clean"))
-    table = Table(*defaults_of(disk, path, config))
-    log = Log(disk, paths, config, writable=True)
-    log.max_record = _UNBOUNDED  # what was written once is kept, whatever `store.toml` says now
-    salvage = Salvage(log, table)
-    try:
-        for _ in log.replay():
-            pass  # there is nothing yet
+    def fill(log: Log, table: Table) -> dict[str, object]:
+        nonlocal salvage, records
+        salvage = Salvage(log, table)
+        with Checkpoints(disk, path, config).beginning() as (begin, _):
+            if begin.checkpoint:
+                dump = Dump(
+                    begin.table,
+                    reader(disk, path, config),
+                    lambda: table.next_ino,
+                    None,
+                    min(CHUNK, config.max_segment_size // 2),
+                )
+                _begin(dump, salvage)
         for piece in survey.pieces():
             salvage.take(piece)
         salvage.end()
-        log.sync()
-    finally:
-        log.close()
-    with suppress(FileNotFoundError):
-        disk.unlink(paths.clean)
-    _verify(disk, paths, config, table, log.sequence)
+        records = log.sequence
+        return losses(salvage.lost, salvage.fates(), salvage.directories)
+
+    kept = rewrite(disk, path, config, fill)
+    assert salvage is not None
     return done._replace(
         lost=salvage.lost,
         fates=salvage.fates(),
         directories=salvage.directories,
-        records=log.sequence,
+        records=records,
+        kept=kept,
     )
 
 
-def _verify(disk: Disk, paths: LogPaths, config: Config, table: Table, records: int) -> None:
-    """Raise `CorruptionError` if the log at `paths` is not sound or not what was written."""
-    empty = Standing(Table(table.uid, table.gid, config.created), None, 0)
-    found = replay(disk, paths, config, empty)
-    if found.problems or (found.records, found.values) != (records, table.values):
-        reason = found.problems[0] if found.problems else "it does not hold what was written"
-        message = f"the log that a repair would leave is not sound ({reason}); nothing was changed"
-        raise CorruptionError(message)
+def _begin(dump: Dump, salvage: Salvage) -> None:
+    """Begin with what there was before the log that is left, but for values that are damaged."""
+    damaged = set()
+    for number, key, extent, reason in dump.damaged():
+        segment, offset, length = extent.location
+        salvage.note(Lost(name_of(segment), offset, length, reason, "Put", key))
+        damaged.add(number)
+    for record in dump.records(damaged):
+        salvage.take(Piece(record, more=False, lost=entry("checkpoint", 0, 0, record)))

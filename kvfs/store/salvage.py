@@ -122,6 +122,10 @@ class Salvage:
             if not piece.more:
                 self._end_batch()
 
+    def note(self, lost: Lost) -> None:
+        """Note a loss that says nothing of what comes before and after it."""
+        self._lose(lost)
+
     def end(self) -> None:
         """Note that the old log ends here. Raises what the new log says."""
         self._drop_batch(_BATCH)

@@ -50,24 +50,27 @@ class Survey:
         the disk says.
         """
         self._reader = SegmentReader(disk, path, config)
+        self._begin, self._offset = begin[:2] if begin else (1, 0)
         self._has_headers = config.codec().header_size > 0
         clean = None
         with suppress(KvfsError):  # which check tells of, and a repair removes
             clean = read_clean(disk, os.path.join(path, "clean"))
         numbers = numbers_of(disk.list(os.path.join(path, "segments")))
         self.segments = {number: self._survey(number) for number in numbers}
-        self._begin = begin.segment if begin else 1
         self.missing: dict[int, list[Lost]] = {}
         """What is missing, by the segment that it should stand before."""
         self._find_missing(clean or (0, 0))
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the whole log, read once more, in pieces."""
+        """Yield the log from where it begins on, read once more, in pieces."""
         for number in sorted({*self.segments, *self.missing}):
             for lost in self.missing.get(number, ()):
                 yield Piece(None, more=False, lost=lost)
-            if number in self.segments:
-                yield from self._reader.pieces(self._reader.load(number))
+            if number not in self.segments or number < self._begin:
+                continue
+            for piece in self._reader.pieces(self._reader.load(number)):
+                if number > self._begin or piece.lost.offset >= self._offset:
+                    yield piece
 
     def _survey(self, number: int) -> SegmentSurvey:
         records = regions = 0

@@ -117,13 +117,15 @@ def examine(
     """Return what `check` does of the store of `config` at `path`, and if it is damaged, all of it."""
     known = Checkpoints(disk, path, config)
     checkpoints = dict(known.open_each())
-    begin = known.begin()
     try:
-        found, compared = _replay_beside(disk, path, config, begin, checkpoints, progress)
+        with known.beginning() as (begin, problem):
+            found, compared = _replay_beside(disk, path, config, begin, checkpoints, progress)
     finally:
-        for checkpoint in (*checkpoints.values(), begin.checkpoint):
+        for checkpoint in checkpoints.values():
             if isinstance(checkpoint, Checkpoint):
                 checkpoint.close()
+    if problem:
+        found.problems.insert(0, problem)
     problems = found.problems
     if exchange.pending(disk, path) is not None:
         problems.insert(0, f"a repair has not come to its end; finish it with: kvfs repair {path}")

@@ -9,15 +9,18 @@ import pytest
 from histories import History
 
 import kvfs
-from kvfs.errors import CorruptionError, PastGoneError
+from kvfs.disk import Disk
+from kvfs.errors import ConfigError, CorruptionError, PastGoneError, StoreLockedError
 from kvfs.records import Attrs, Relocate
 from kvfs.retention import Retention
 from kvfs.store import snapshots
 from kvfs.store.compaction import Fold, Mover, Policy, fold, remove_segments
 from kvfs.store.files import Owner
 from kvfs.store.history import changes
-from kvfs.store.opening import open_store
+from kvfs.store.opening import open_store, read_config
 from kvfs.store.readers import held
+from kvfs.store.repair import repair
+from kvfs.store.rewrite import compact_text
 from kvfs.store.verify import check
 from kvfs.table import Directory, File, Symlink
 
@@ -418,3 +421,117 @@ def test_the_past_goes_with_time(tmp_path):
         store.files.setattr(node, Attrs(mode=0o600))
         assert stat.S_IMODE(node.mode) == 0o600
         assert store.get("a").startswith(b"a 39 ")
+
+
+def broken(path, name, what):
+    """Flip a bit where `what` stands in a segment."""
+    segment = path / "segments" / name
+    data = bytearray(segment.read_bytes())
+    data[data.index(what)] ^= 1
+    segment.write_bytes(data)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_repair_begins_where_the_log_does(tmp_path, seed):
+    path = tmp_path / "store"
+    History(path, seed, count=100)
+    with kvfs.open(path) as store:
+        store.put("early", "EARLY" * 20)
+        assert store.compact(NOTHING) is None
+        store.put("late", "LATE" * 20)
+        store.put("also", "here")
+        for number in range(20):
+            store.put("filling", f"{number} " + "x" * 80)
+        before = state(store)[1]
+    name = next(
+        name for name in segments(path) if b"LATE" in (path / "segments" / name).read_bytes()
+    )
+    broken(path, name, b"LATE")
+    with pytest.raises(CorruptionError):
+        kvfs.open(path)
+    done = repair(path)
+    assert [lost.key for lost in done.lost] == [b"late"]
+    assert not check(path).damaged
+    del before[b"late"]
+    with kvfs.open(path) as store:
+        assert dict(store.items()) == before
+
+
+def test_a_repair_where_what_was_moved_is_damaged(tmp_path):
+    path = tmp_path / "store"
+    with small(path) as store:
+        for number in range(30):
+            store.put(f"k{number}", f"VALUE{number}-" * 10)
+        overwrite(store)
+        assert store.compact(NOTHING) is None
+        before = dict(store.items())
+    for number in (3, 29):
+        what = f"VALUE{number}-".encode()
+        found = (name for name in segments(path) if what in (path / "segments" / name).read_bytes())
+        broken(path, next(found), what)
+        del before[f"k{number}".encode()]
+    report = check(path)
+    assert report.damaged
+    done = repair(path)
+    assert {lost.key for lost in done.lost if lost.key} == {b"k3", b"k29"}
+    assert {fate.key: fate.state for fate in done.fates} == {b"k3": "gone", b"k29": "gone"}
+    assert not check(path).damaged
+    with kvfs.open(path) as store:
+        assert dict(store.items()) == before
+
+
+def test_damage_before_the_only_checkpoints_is_no_end(tmp_path):
+    """What a checkpoint knows the log by is damaged: it is refused, and salvaged."""
+    path = tmp_path / "store"
+    with small(path) as store:
+        overwrite(store)
+        store.put("last", "LAST" * 30)
+        assert store.compact(NOTHING) is None
+        before = dict(store.items())
+    broken(path, segments(path)[-1], b"LAST")
+    with pytest.raises(CorruptionError, match="does not fit the log"):
+        kvfs.open(path)
+    assert check(path).damaged
+    repair(path)
+    del before[b"last"]
+    with kvfs.open(path) as store:
+        assert dict(store.items()) == before
+    assert not check(path).damaged
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_text_log_that_makes_the_same_state(tmp_path, seed):
+    path = tmp_path / "store"
+    History(path, seed, form="text", count=120)
+    with kvfs.open(path, read_only=True) as store:
+        before, number = state(store), store._core.table.next_ino
+    size = sum(os.stat(path / "segments" / name).st_size for name in segments(path))
+    compact_text(Disk(), str(path), read_config(str(path), Disk()))
+    assert sum(os.stat(path / "segments" / name).st_size for name in segments(path)) < size
+    assert os.listdir(path / "quarantine") == []
+    assert not check(path).damaged
+    with kvfs.open(path, read_only=True) as store:
+        assert state(store) == before
+        assert store._core.table.next_ino == number
+
+
+def test_of_a_text_log_that_puts_what_stays_are_puts(tmp_path):
+    path = tmp_path / "store"
+    with open_store(path, format="text", max_segment_size=30) as store:
+        for number in range(5):
+            for key in "abc":
+                store.put(key, f"{number}|{key}" if key == "b" else f"{number}")
+    compact_text(Disk(), str(path), read_config(str(path), Disk()))
+    found = b"".join((path / "segments" / name).read_bytes() for name in segments(path))
+    assert found == b"P|a|4\np|b|4%7Cb\nP|c|4\n"
+
+
+def test_a_text_store_with_snapshots_is_left_alone(tmp_path):
+    path = tmp_path / "store"
+    with open_store(path, format="text") as store:
+        store.put("a", "1")
+    snapshots.create(path, "s")
+    with pytest.raises(ConfigError, match="snapshots"):
+        compact_text(Disk(), str(path), read_config(str(path), Disk()))
+    with open_store(path), pytest.raises(StoreLockedError):
+        compact_text(Disk(), str(path), read_config(str(path), Disk()))
