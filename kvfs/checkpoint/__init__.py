@@ -6,6 +6,6 @@ keep rows in order.
 
 from kvfs.checkpoint.format import BadCheckpointError, Position
 from kvfs.checkpoint.read import Checkpoint
-from kvfs.checkpoint.write import agrees, write
+from kvfs.checkpoint.write import agrees, live_of, write
 
-__all__ = ["BadCheckpointError", "Checkpoint", "Position", "agrees", "write"]
+__all__ = ["BadCheckpointError", "Checkpoint", "Position", "agrees", "live_of", "write"]

@@ -22,6 +22,7 @@ from kvfs.checkpoint.format import (
     inode_key,
     name_key,
     name_row,
+    number_of,
 )
 from kvfs.table.rows import weigh
 
@@ -94,6 +95,16 @@ class _Live:
             self.bytes[segment] += sign * size
             if not self.bytes[segment]:
                 del self.bytes[segment]
+
+
+def live_of(table: Table, below: Checkpoint | None) -> Counter[int]:
+    """Return how many bytes of each segment the nodes of `table` take, which stands on `below`."""
+    live = _Live(below.live if below else {})
+    for key, row in live.following(_inodes(table)):
+        old = below.row(number_of(row or key)) if below else None
+        if old is not None:
+            live.lose(key + old)
+    return live.bytes
 
 
 def agrees(table: Table, below: Checkpoint | None, checkpoint: Checkpoint) -> bool:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from kvfs.store.stat import StoreStat
     from kvfs.store.verify import Report
 
+_SEVERAL = 2
+_SHARES = ("bytes", "live", "historic", "dead")
 _MOST = 1000
 """Lines of a table; who has more to read takes the list."""
 _HINT = (
@@ -100,7 +102,9 @@ def show_stat(store: str, *, as_json: bool) -> None:
     found = stat(store)
     holder = found.holder
     if as_json:
-        print_json({**found._asdict(), "holder": holder._asdict() if holder else None})
+        values = {**found._asdict(), "holder": holder._asdict() if holder else None}
+        values["segments"] = [segment._asdict() for segment in found.segments]
+        print_json(values)
         return
     created = datetime.fromtimestamp(found.created / 1e9, UTC).isoformat(" ", "seconds")
     lines = {
@@ -108,9 +112,10 @@ def show_stat(store: str, *, as_json: bool) -> None:
         "format": found.format,
         "id": found.id,
         "created": created,
-        "segments": f"{found.segments} of up to {ByteSize(found.max_segment_size)}",
-        "bytes": str(found.bytes),
+        "segments": f"{len(found.segments)} of up to {ByteSize(found.max_segment_size)}",
+        "bytes": f"{found.bytes}: {found.live} live, {found.historic} historic, {found.dead} dead",
         "records": str(found.records),
+        "history": f"{found.keep_history}; it goes back to record {found.since}",
         "last checkpoint": f"behind record {found.checkpointed}" if found.checkpointed else "none",
         "keys with a value": str(found.values),
         "open for writing": str(holder) if holder else "by nobody",
@@ -119,6 +124,22 @@ def show_stat(store: str, *, as_json: bool) -> None:
     width = max(map(len, lines)) + 2
     for name, value in lines.items():
         sys.stdout.write(f"{name + ':':{width}}{value}\n")
+    _print_segments(found)
+
+
+def _print_segments(found: StoreStat) -> None:
+    """Print what is in each segment, if there are several."""
+    from rich.table import Column, Table
+
+    if len(found.segments) < _SEVERAL:
+        return
+    table = Table("segment", *(Column(name, justify="right") for name in _SHARES))
+    for segment in found.segments[:_MOST]:
+        table.add_row(segment.name, *map(str, segment[1:]))
+    console = _console()
+    console.print(table)
+    if len(found.segments) > _MOST:
+        console.print(f"and {len(found.segments) - _MOST} more: see --json")
 
 
 def _health(found: StoreStat) -> str:

@@ -325,6 +325,24 @@ class Checkpoints:
 
     def _prune(self, retention: Retention, last: int) -> Kept:
         """Remove the checkpoints that may go, and tell which segments may."""
+        found, good, bad = self._planned(retention, last)
+        stale = [
+            *bad,
+            *(known.name for known in good if known.name not in found.plan.checkpoints),
+        ]
+        if stale:
+            self.forget(stale)
+            # Or a power cut brings one back that needs a segment which has gone by then.
+            self._disk.sync_directory(self._directory)
+        return found
+
+    def planned(self) -> tuple[Kept, list[Known]]:
+        """Return what is kept, as things are, and the good checkpoints. Raises what the disk says."""
+        found, good, _ = self._planned(Retention.parse(self._config.keep_history), LAST)
+        return found, good
+
+    def _planned(self, retention: Retention, last: int) -> tuple[Kept, list[Known], list[str]]:
+        """Return what is kept, the good checkpoints, and the names of the others."""
         good, bad = self._known()
         sizes = self.sizes()
         found = plan(
@@ -336,12 +354,7 @@ class Checkpoints:
             time.time_ns(),
             last,
         )
-        stale = [*bad, *(known.name for known in good if known.name not in found.checkpoints)]
-        if stale:
-            self.forget(stale)
-            # Or a power cut brings one back that needs a segment which has gone by then.
-            self._disk.sync_directory(self._directory)
-        return Kept(found, good[0] if good else None, sizes)
+        return Kept(found, good[0] if good else None, sizes), good, bad
 
     def _known(self) -> tuple[list[Known], list[str]]:
         """Return the good checkpoints, the newest first, and the names of the others.

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvfs import config as store_config
+from kvfs.checkpoint import live_of
 from kvfs.codec.base import CHUNK
 from kvfs.errors import (
     ClosedError,
@@ -48,6 +49,7 @@ from kvfs.table.node import MAX_INO
 from kvfs.table.table import MAX_TIME
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Sequence
 
     from kvfs.checkpoint import Checkpoint
@@ -205,6 +207,10 @@ class Core:
     def live(self) -> int:
         """How many bytes of the log the nodes of that checkpoint take."""
         return self._checkpoint.live.total() if self._checkpoint else 0
+
+    def live_bytes(self) -> Counter[int]:
+        """Return how many bytes of each segment the nodes of the table take."""
+        return live_of(self.table, self._checkpoint)
 
     def _make_checkpoint(self, end: LogEnd) -> None:
         """Make a checkpoint of the log up to its `end`, and let go what that makes free.

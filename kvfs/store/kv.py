@@ -18,6 +18,7 @@ from kvfs.store.files import Files
 from kvfs.table import File, Node
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
@@ -282,6 +283,11 @@ class Store:
     def checkpointed(self) -> int:
         """How many records of the log come before the checkpoint that the store was opened from."""
         return self._core.checkpointed
+
+    def live(self) -> Counter[int]:
+        """Return how many bytes of each segment, by number, the values of now take."""
+        with self._core.lock:
+            return self._core.live_bytes()
 
     @property
     def lost(self) -> int:
