@@ -42,6 +42,8 @@ _IDLE = 1.0
 _SOON = 0.02
 _LOW = 512 * 1024 * 1024
 """Bytes: with so few left, or a twentieth, a disk is nearly full."""
+_AGAIN = 10.0
+"""Seconds until a full disk on which nothing happens is looked at again."""
 _OFTEN = 5e9
 """Nanoseconds between two rounds on a disk that is nearly full."""
 NOTHING = Retention(0, 0)
@@ -113,7 +115,7 @@ class Background:
         self._last = time.monotonic()
         self._asked = -1
         """How many records there were when the disk was full."""
-        core.on_full = self._note_full
+        core.find_room = self._find_room
         self.wake: Callable[[], object] = lambda: None
         """Called when a `tick` has something to do that will not wait."""
 
@@ -133,15 +135,27 @@ class Background:
             core.short = False
         return True
 
-    def _note_full(self) -> None:
-        """Ask for what makes room on a full disk, unless that was in vain, and nothing has happened since."""
+    @property
+    def _is_busy(self) -> bool:
+        return bool(self._process or self._mover or self._demand or self._wanted)
+
+    def _find_room(self) -> bool:
+        """Tell whether there is room again on a disk that was full; if not, ask for what makes it.
+
+        Not where that was in vain, and nothing has happened since.
+        """
         core = self._core
+        if self._is_busy and core.checkpoints.room < 2 * LEAST:
+            return False  # what is being done needs the room
+        if core.short and self.set_aside():
+            return True
         if self._retention.is_all or not core.checkpoints.possible:
-            return
-        if core.log.sequence != self._asked:
+            return False
+        if core.log.sequence != self._asked or time.monotonic() - self._last > _AGAIN:
             self._asked = core.log.sequence
             self._wanted.append(Demand(NOTHING, full=True))
             self.wake()
+        return False
 
     def tick(self) -> float:
         """Do what is due, for some milliseconds at most; return the seconds until it is to be called again."""
@@ -156,8 +170,7 @@ class Background:
         elif self._wanted:
             self._begin(self._wanted.pop(0))
         elif self._core.short:
-            if not self.set_aside():
-                self._note_full()
+            self._find_room()
         elif self._is_due():
             # Who writes much must not be faster than what is dead can go.
             order = Order(self._core.log.stable, self._policy, nice=not self.is_full())
@@ -281,7 +294,7 @@ class Background:
         self._core.pace = None
         if problem:
             _log.warning("%s", problem)
-        if self._core.short and self.set_aside():
+        if problem or (self._core.short and self.set_aside()):
             self._asked = -1
         if self._demand:
             self._demand.finish(problem)

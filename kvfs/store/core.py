@@ -110,8 +110,8 @@ class Core:
         self.reserve = Reserve(disk, path)
         self.short = False
         """Whether the room that was set aside is in use, so that only what frees something is written."""
-        self.on_full: Callable[[], object] = lambda: None
-        """Called when the disk has no room for a record."""
+        self.find_room: Callable[[], bool] = lambda: False
+        """Called when the disk has no room for a record; tells whether there is any again."""
         self._head = self.log.codec.header_size
         self.on_roll: Callable[[], object] = lambda: None
         """Called when a new segment has got its first record."""
@@ -265,8 +265,7 @@ class Core:
 
         On a full disk, what frees something gets the room that was set aside for it.
         """
-        if self.short and not _frees(records):
-            self.on_full()
+        if self.short and not _frees(records) and not self.find_room():
             raise NoSpaceError(FULL)
         try:
             if len(records) == 1:
@@ -283,7 +282,7 @@ class Core:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
         except NoSpaceError:
-            self.on_full()
+            self.find_room()
             if not (_frees(records) and self.reserve.release()):
                 raise
             self.short = True

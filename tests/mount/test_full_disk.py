@@ -191,3 +191,53 @@ def test_it_goes_on_when_there_is_room_again(small):
     assert (small.path / "moved").read_bytes() == value(0, 30_000)
     assert not (small.path / "small1").exists()
     assert "Traceback" not in small.log()
+
+
+def until_written(tools, path, data):
+    """Write `data` to `path` once there is room for it."""
+
+    def written():
+        try:
+            path.write_bytes(data)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            return False
+        return True
+
+    tools.until(written)
+
+
+def test_what_is_deleted_makes_room_again(small, tools):
+    if small.store.joinpath("store.toml").read_text().count('"text"'):
+        return  # a text log grows, until it is compacted while nobody has it mounted
+    for turn in range(3):
+        filler = Small(small.path)
+        filler.until_full(5000)
+        paths = sorted(filler.held)
+        assert len(paths) > (0 if turn else 300)  # what was deleted before comes back by and by
+        for path in paths[turn % 2 :: 2] if turn else paths:
+            path.unlink()
+            del filler.held[path]
+        until_written(tools, small.path / "again", value(turn, 200_000))
+        for path, held in filler.held.items():
+            assert path.read_bytes() == held
+        assert read(small.path / "kept") == {
+            str(number): value(number, 20_000 * number) for number in range(8)
+        }
+        for path in filler.held:
+            path.unlink()
+    assert "Traceback" not in small.log()
+    small.remount()
+    assert (small.path / "again").read_bytes() == value(2, 200_000)
+
+
+def test_overwriting_on_a_full_disk_is_paid_by_the_past(small, tools):
+    if small.store.joinpath("store.toml").read_text().count('"text"'):
+        return
+    for turn in range(60):  # 60 MiB
+        until_written(tools, small.path / "hot", value(turn, MIB))
+    assert (small.path / "hot").read_bytes() == value(59, MIB)
+    small.kill()
+    small.mount()
+    assert (small.path / "hot").read_bytes() == value(59, MIB)
