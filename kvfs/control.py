@@ -68,13 +68,15 @@ class Control:
             with connection, connection.makefile("rwb") as stream:
                 try:
                     self._answer(json.loads(stream.readline()), stream)
-                except (KeyError, TypeError, ValueError, ConfigError) as error:
+                except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
                     _say(stream, {"problem": f"it was not understood: {error}"})
         except OSError:
             return  # who asked does not wait for an answer; what was begun goes on
 
     def _answer(self, request: Any, stream: BufferedRWPair) -> None:
         keep = request["compact"]
+        if not isinstance(keep, str | None):
+            raise TypeError(keep)
         demand = self._store.background.demand(None if keep is None else Retention.parse(keep))
         while not demand.finished.wait(_STEP):
             _say(stream, {"done": demand.done, "total": demand.total})

@@ -226,6 +226,10 @@ class Disk:
         try:
             self.write(fd, data, 0)
             self.sync(fd)
+        except OSError:
+            with suppress(OSError):
+                self.unlink(temporary)
+            raise
         finally:
             self.close(fd)
         self.rename(temporary, path)

@@ -246,6 +246,11 @@ class Log:
         """Raise `RecordTooLargeError` if `record` does not fit into a segment."""
         check_length(record, len(self.codec.encode(record)), self.max_record)
 
+    @property
+    def failed(self) -> bool:
+        """Whether the log takes no more writes."""
+        return self._failure is not None
+
     def fail(self, reason: str) -> None:
         """Take no more writes, because of `reason`."""
         if self._failure is None:

@@ -32,20 +32,23 @@ class Retention(NamedTuple):
         """
         if text.strip() == ALL:
             return cls(None, None)
+        if text.strip() == "0":
+            return cls(0, 0)
         time = size = None
         for word in text.split(","):
-            if word.strip() == "0":
-                return cls(0, 0)
             duration = parse_duration(word)
             # A bare letter that is a unit of both, as in 5m, is one of time.
             amount = parse_size(word) if duration is None else None
-            if (duration, amount) == (None, None) or (time is not None and duration is not None):
+            if not (duration or amount):
                 raise _none(text)
-            if amount is not None and size is not None:
+            if (duration and time is not None) or (amount and size is not None):
                 raise _none(text)
             time = time if duration is None else duration
             size = size if amount is None else amount
         return cls(time, size)
+
+
+NOTHING = Retention(0, 0)
 
 
 def _none(text: str) -> ConfigError:

@@ -30,6 +30,7 @@ from kvfs.retention import Retention
 from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
 from kvfs.store.keeping import LAST, Known, Plan, plan
 from kvfs.store.moment import read_snapshots
+from kvfs.store.readers import alone
 from kvfs.table import Table
 
 if TYPE_CHECKING:
@@ -112,6 +113,8 @@ class Kept(NamedTuple):
     plan: Plan
     newest: Known | None
     sizes: dict[int, int]
+    snapshots: list[int]
+    """How many records come before each."""
 
     @property
     def free(self) -> list[int]:
@@ -324,16 +327,20 @@ class Checkpoints:
             self._disk.write_file(os.path.join(self._directory, copy), data)
 
     def _prune(self, retention: Retention, last: int) -> Kept:
-        """Remove the checkpoints that may go, and tell which segments may."""
-        found, good, bad = self._planned(retention, last)
-        stale = [
-            *bad,
-            *(known.name for known in good if known.name not in found.plan.checkpoints),
-        ]
-        if stale:
-            self.forget(stale)
-            # Or a power cut brings one back that needs a segment which has gone by then.
-            self._disk.sync_directory(self._directory)
+        """Remove the checkpoints that may go, and tell which segments may.
+
+        While somebody reads, or takes a snapshot, they stay.
+        """
+        with alone(self._disk, self._path) as nobody_reads:
+            found, good, bad = self._planned(retention, last)
+            stale = [
+                *bad,
+                *(known.name for known in good if known.name not in found.plan.checkpoints),
+            ]
+            if stale and nobody_reads:
+                self.forget(stale)
+                # Or a power cut brings one back that needs a segment which has gone by then.
+                self._disk.sync_directory(self._directory)
         return found
 
     def planned(self) -> tuple[Kept, list[Known]]:
@@ -345,16 +352,17 @@ class Checkpoints:
         """Return what is kept, the good checkpoints, and the names of the others."""
         good, bad = self._known()
         sizes = self.sizes()
+        snapshots = sorted(records for _, records, _ in read_snapshots(self._disk, self._path))
         found = plan(
             good,
             sizes,
-            (records for _, records, _ in read_snapshots(self._disk, self._path)),
+            snapshots,
             self._first_of,
             retention,
             time.time_ns(),
             last,
         )
-        return Kept(found, good[0] if good else None, sizes), good, bad
+        return Kept(found, good[0] if good else None, sizes, snapshots), good, bad
 
     def _known(self) -> tuple[list[Known], list[str]]:
         """Return the good checkpoints, the newest first, and the names of the others.

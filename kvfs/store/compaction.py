@@ -9,32 +9,40 @@ anywhere leaves a log that says the same, and the next round begins anew.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
 from array import array
-from typing import IO, TYPE_CHECKING, NamedTuple
+from bisect import bisect_left
+from contextlib import nullcontext, suppress
+from operator import attrgetter
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from kvfs.errors import CorruptionError, KvfsError
+from kvfs.errors import KvfsError, NoSpaceError
 from kvfs.records import Relocate
 from kvfs.recovery import LogPaths
+from kvfs.retention import NOTHING, Retention
 from kvfs.segment import name_of
-from kvfs.store.keeping import victims
+from kvfs.store.keeping import sparse, victims
+from kvfs.store.moment import read_snapshots
 from kvfs.store.readers import alone
 from kvfs.table import File
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from kvfs.disk import Disk
     from kvfs.records import Record
-    from kvfs.retention import Retention
     from kvfs.store.checkpoints import Checkpoints, Kept
     from kvfs.store.core import Core
+    from kvfs.store.keeping import Known
+    from kvfs.table.content import Extent
 
 _NUMBER = "Q"
 _AT_ONCE = 64 * 1024  # bytes that are moved together
 _COST = 128  # bytes that seeing to a node counts as
+_MOST = 1024 * 1024  # bytes that one who writes pays for at once
 _PRICE = 3
 """Bytes that are moved for each one that is written meanwhile."""
 IN_USE = "somebody reads the store; what may go is removed once nobody does"
@@ -56,14 +64,17 @@ class Fold(NamedTuple):
     """What the first step of a round found.
 
     `free` segments may go; what lives in `victims`, which is in the nodes
-    `numbers`, is to be moved. All bytes are of whole segments before the checkpoint:
-    `live` ones, and `held` ones that only the past needs.
+    `numbers`, is to be moved. Of the bytes, `live` ones are what the nodes take,
+    `held` ones are of segments that only the past needs, `dead` ones lie among what
+    lives. `snapshots` are how many records come before each, as it was then.
     """
 
     free: list[int]
     victims: list[int]
     live: int
     held: int
+    dead: int
+    snapshots: list[int]
     numbers: array[int]
 
     def dump(self, file: IO[bytes]) -> None:
@@ -74,10 +85,10 @@ class Fold(NamedTuple):
     @classmethod
     def load(cls, file: IO[bytes]) -> Fold:
         """Read what `dump` wrote. Raises `ValueError` for what is none."""
-        free, chosen, live, held = json.loads(file.readline())
+        free, chosen, live, held, dead, snapshots = json.loads(file.readline())
         numbers = array(_NUMBER)
         numbers.frombytes(file.read())
-        return cls(free, chosen, live, held, numbers)
+        return cls(free, chosen, live, held, dead, snapshots, numbers)
 
 
 def fold(
@@ -88,44 +99,55 @@ def fold(
     *,
     twice: bool = False,
     lean: bool = False,
+    without: frozenset[int] = frozenset(),
 ) -> Fold | None:
     """Make a checkpoint of the log up to `until`, and find out what may go and what is to be moved.
 
-    The arguments are those of `Checkpoints.make`, and so is what it raises. None
-    if somebody else is making one.
+    Nothing that lives in segments `without` is. The other arguments are those of
+    `Checkpoints.make`, and so is what it raises. None if somebody else is making one.
     """
     kept = checkpoints.make(until, retention, twice=twice and not lean, lean=lean)
     if kept is None:
         return None
     newest, numbers = kept.newest, array(_NUMBER)
-    chosen: set[int] = set()
-    if newest is not None:
-        chosen = victims(kept.plan, newest, kept.sizes, policy.share, policy.size, checkpoints.room)
-    if newest is not None and chosen:
+    if newest is None:
+        return Fold(kept.free, [], 0, 0, 0, kept.snapshots, numbers)
+    found = kept.plan._replace(pinned=kept.plan.pinned | without)
+    room = checkpoints.room
+    chosen = victims(found, newest, kept.sizes, policy.share, policy.size, room)
+    if chosen:
         with checkpoints.opened(newest.name) as checkpoint:
             numbers.extend(checkpoint.holding(chosen))
-    live = newest.live.total() if newest else 0
-    return Fold(kept.free, sorted(chosen), live, _held(kept), numbers)
+    dead = sum(sparse(found, newest, kept.sizes).values())
+    held = _held(kept, newest)
+    live = newest.live.total()
+    return Fold(kept.free, sorted(chosen), live, held, dead, kept.snapshots, numbers)
 
 
-def _held(kept: Kept) -> int:
-    """Return how many bytes of segments are kept though nothing in them is alive."""
-    newest = kept.newest
-    if newest is None:
-        return 0
+def _held(kept: Kept, newest: Known) -> int:
+    """Return how many bytes are of segments in which nothing is alive, and that no snapshot needs."""
     return sum(
         kept.sizes[number]
-        for number in kept.plan.segments
+        for number in kept.plan.segments - kept.plan.pinned
         if number < newest.position.segment and not newest.live[number]
     )
 
 
-def remove_segments(disk: Disk, path: str, numbers: Iterable[int]) -> bool:
-    """Remove segments that may go from the store at `path`; False while somebody reads it."""
+def remove_segments(
+    disk: Disk, path: str, numbers: Iterable[int], snapshots: list[int] | None = None
+) -> bool:
+    """Remove segments that may go from the store at `path`; False while somebody reads it.
+
+    Nothing is removed, since it was decided for other ones, if `snapshots` are not
+    those that there are.
+    """
     segments = LogPaths.of(path).segments
     with alone(disk, path) as nobody_reads:
         if not nobody_reads:
             return False
+        there = sorted(records for _, records, _ in read_snapshots(disk, path))
+        if snapshots is not None and snapshots != there:
+            return True
         for number in numbers:
             try:
                 disk.unlink(os.path.join(segments, name_of(number)))
@@ -144,8 +166,12 @@ class Mover:
         self._segments = frozenset(found.victims)
         self._numbers = found.numbers
         self._next = self._owed = 0
+        self._offset = 0
+        """How far the next node has been seen to."""
         self.problem: str | None = None
         """Why something was left where it is."""
+        self.stuck: set[int] = set()
+        """Segments with something that cannot be read."""
 
     @property
     def done(self) -> int:
@@ -171,47 +197,58 @@ class Mover:
         """
         self._owed += _PRICE * size
         if self._owed >= _AT_ONCE:
-            self._move(self._owed)
+            self._move(min(self._owed, _MOST))
 
     def _move(self, size: int) -> bool:
-        """Move at least `size` bytes, if there are, and tell whether there is more."""
-        core = self._core
+        """Move some `size` bytes, if there are, and tell whether there is more."""
         batch: list[Record] = []
-        while size > 0 and self._next < len(self._numbers):
-            for record in self._records(self._numbers[self._next]):
-                batch.append(record)
-                size -= len(record.data)
-            size -= _COST
-            self._next += 1
         self._owed = 0
         try:
-            core.relocate(batch)
+            while size > 0 and self._next < len(self._numbers):
+                moved = self._collect(self._numbers[self._next], size, batch)
+                size -= moved + _COST
+            self._core.relocate(batch)
         except KvfsError as error:
             self.problem = str(error)
             self._next = len(self._numbers)
         return self._next < len(self._numbers)
 
-    def _records(self, number: int) -> Iterator[Relocate]:
-        """Yield the records that move what the node `number` has in the segments."""
+    def _collect(self, number: int, size: int, batch: list[Record]) -> int:
+        """Add to `batch` what moves some `size` bytes of the node `number`; return how many.
+
+        Goes on to the next node at the end of this one.
+        """
         core = self._core
-        nodes, segments = core.table.nodes, self._segments
-        place = nodes.place_of(number)
-        if place is not None and place[0].segment not in segments:
-            return
-        node = nodes.look(number)
-        if not isinstance(node, File) or not node.nlink:
-            return
-        for extent in node.extents:
-            location, skip = extent.location, extent.skip
-            if location.segment not in segments:
-                continue
-            try:
-                data = core.log.read(location).data[skip : skip + extent.length]  # type: ignore[union-attr]
-            except CorruptionError as error:
-                self.problem = str(error)  # its reader is told, as before
-                continue
-            record = Relocate(core.table.key_of(node), 0, b"", core.now())
-            yield from core.write_parts(record, extent.start, data)  # type: ignore[misc]
+        resting = core.table.nodes.place_of(number)
+        node = core.table.nodes.look(number)
+        extents = node.extents if isinstance(node, File) and node.nlink else []
+        if resting is not None and resting[0].segment not in self._segments:
+            extents = []
+        low = bisect_left(extents, self._offset, key=attrgetter("start"))
+        moved = 0
+        for extent in extents[low:]:
+            if moved >= size:
+                self._offset = extent.start
+                return moved
+            if extent.location.segment in self._segments:
+                data = self._read(extent)
+                record = Relocate(core.table.key_of(node), 0, b"", core.now())  # type: ignore[arg-type]
+                batch += core.write_parts(record, extent.start, data)
+                moved += len(data)
+        self._next += 1
+        self._offset = 0
+        return moved
+
+    def _read(self, extent: Extent) -> bytes:
+        """Return the data of `extent`; none, and a note of it, where it cannot be read."""
+        try:
+            record: Any = self._core.log.read(extent.location)
+        except KvfsError as error:
+            self.problem = str(error)  # its reader is told, as before
+            self.stuck.add(extent.location.segment)
+            return b""
+        data: bytes = record.data[extent.skip : extent.skip + extent.length]
+        return data
 
 
 def compact(
@@ -221,25 +258,53 @@ def compact(
 ) -> str | None:
     """Compact the open store `core`, which nobody else uses meanwhile; return what was left, and why.
 
-    `retention` is how much of the past is kept, if not as `store.toml` says;
-    `progress` is called with the nodes seen to and those there are. Raises what the
-    log and the disk say.
+    `retention` is how much of the past is kept, if not as `store.toml` says: on a
+    full disk none. `progress` is called with the nodes seen to and those there are.
+    Raises what the log and the disk say.
     """
     if not core.checkpoints.possible:
         return "a text store is compacted while nobody has it open"
-    policy = Policy(THOROUGH, 0)
-    core.log.roll()
-    found = fold(core.checkpoints, core.log.stable, policy, retention)
-    if found is None:
-        return "somebody else is making a checkpoint"
-    problem = None
-    if found.victims:
+    try:
+        return _compact(core, retention, progress, lean=False)
+    except OSError as error:
+        all_kept = Retention.parse(core.config.keep_history).is_all
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or all_kept:
+            raise
+    core.reserve.release()
+    return _compact(core, NOTHING, progress, lean=True)
+
+
+def _compact(
+    core: Core,
+    retention: Retention | None,
+    progress: Callable[[int, int], object],
+    *,
+    lean: bool,
+) -> str | None:
+    with suppress(NoSpaceError) if lean else nullcontext():
+        core.log.roll()
+    problem, dead, twice = None, None, False
+    stuck: set[int] = set()
+    while True:
+        core.log.sync()
+        found = fold(
+            core.checkpoints,
+            core.log.stable,
+            Policy(THOROUGH, 0),
+            retention,
+            twice=twice,
+            lean=lean,
+            without=frozenset(stuck),
+        )
+        if found is None:
+            return "somebody else is making a checkpoint"
+        left = core.let_go(found.free)
+        if not core.remove(set(found.free) - left, found.snapshots):
+            problem = IN_USE
+        if twice and not (lean and dead is not None and found.dead < dead):
+            return problem
         mover = Mover(core, found)
         while mover.step(0.1):
             progress(mover.done, mover.total)
-        problem = mover.problem
-    core.log.sync()
-    found = fold(core.checkpoints, core.log.stable, policy, retention, twice=True)
-    if found and found.free and not remove_segments(core.disk, core.path, found.free):
-        problem = IN_USE
-    return problem
+        problem, dead, twice = mover.problem or problem, found.dead, True
+        stuck |= mover.stuck

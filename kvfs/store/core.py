@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import stat
@@ -50,7 +51,7 @@ from kvfs.table.table import MAX_TIME
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from kvfs.checkpoint import Checkpoint
     from kvfs.codec.base import Data
@@ -112,6 +113,8 @@ class Core:
         """Whether the room that was set aside is in use, so that only what frees something is written."""
         self.find_room: Callable[[], bool] = lambda: False
         """Called when the disk has no room for a record; tells whether there is any again."""
+        self.nameless: Callable[[], set[int]] = set
+        """Tells which segments files without a name have data in."""
         self._head = self.log.codec.header_size
         self.on_roll: Callable[[], object] = lambda: None
         """Called when a new segment has got its first record."""
@@ -145,7 +148,7 @@ class Core:
                 self._set_history(keep_history)
             else:
                 self._reading.begin()
-            self._replay()
+            self._replay_on_any_disk()
         except BaseException:
             self._let_go()
             raise
@@ -157,6 +160,15 @@ class Core:
         path = store_config.config_path(self.path)
         self.disk.write_file(path, store_config.dump(self.config))
         self.checkpoints = Checkpoints(self.disk, self.path, self.config)
+
+    def _replay_on_any_disk(self) -> None:
+        """Replay; where the disk has no room for what that has to write, in the room set aside for it."""
+        try:
+            self._replay()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.reserve.release():
+                raise
+            self._replay()
 
     def _replay(self) -> None:
         moment = self._moment
@@ -186,14 +198,17 @@ class Core:
         """Tell others that the mount that holds the store is there."""
         self._flock.note_mounted()
 
-    def close(self) -> None:
-        """Sync and close, with a checkpoint where one is due. Raises what the last sync says."""
+    def close(self, *, full: bool = False) -> None:
+        """Sync and close, with a checkpoint where one is due, as where `full` segments are worth it.
+
+        Raises what the last sync says.
+        """
         self.closed = True
         try:
             end = self.log.end
             self.log.close()
             due = self.checkpoint_every or due_at_close(self.table.values)
-            if self.writable and end.sequence - self.checkpointed >= due:
+            if self.writable and (full or end.sequence - self.checkpointed >= due):
                 self._make_checkpoint(end)
         finally:
             self._let_go()
@@ -219,8 +234,8 @@ class Core:
         """
         try:
             kept = self.checkpoints.make((end.segment, end.offset))
-            if kept and kept.free:
-                remove_segments(self.disk, self.path, kept.free)
+            if kept:
+                self.remove(kept.free, kept.snapshots)
         except OSError as error:
             _log.warning("no checkpoint was made: %s", in_words(error))
         except MemoryError:
@@ -294,6 +309,22 @@ class Core:
             self.on_roll()
         if self.pace:
             self.pace(sum(location.length for location in locations))
+
+    def let_go(self, numbers: Iterable[int]) -> set[int]:
+        """Close the segments `numbers`, which may go; return those that are still in use.
+
+        That is by files without a name, until they are closed.
+        """
+        used = self.nameless()
+        for number in numbers:
+            if number not in used:
+                self.log.forget(number)
+        return used & set(numbers)
+
+    def remove(self, numbers: Iterable[int], snapshots: list[int]) -> bool:
+        """Remove segments that were let go; see `remove_segments`."""
+        going = sorted(numbers)
+        return not going or remove_segments(self.disk, self.path, going, snapshots)
 
     def relocate(self, records: Sequence[Record]) -> None:
         """Append `records`, which change nothing but where something lies. Raises as `append` does."""

@@ -63,6 +63,8 @@ def plan(
     since = checkpoints[: checkpoints.index(horizon) + 1] if horizon else checkpoints
     steps = [] if retention.is_all else _steps(since[::-1], horizon, sizes, retention)
     kept = {known.name: known for known in (*checkpoints[:last], *steps)}
+    if horizon:
+        kept[horizon.name] = horizon
     reach = horizon.position.segment if horizon else 0
     segments = {number for number in sizes if number >= reach}
     pinned: set[int] = set()
@@ -89,25 +91,31 @@ def victims(
     or `room` bytes are to be moved.
     """
     live = newest.live
-    there = [
-        number
-        for number in sizes
-        if live[number] and number < min(newest.position.segment, found.horizon)
-    ]
+    there = sparse(found, newest, sizes)
     total = sum(sizes[number] for number in there)
-    dead = total - sum(live[number] for number in there)
+    dead = sum(there.values())
     if dead <= max(share * total, least):
         return set()
     chosen = set()
-    for number in sorted(there, key=lambda number: live[number] / sizes[number]):
+    for number in sorted(there, key=lambda number: there[number] / sizes[number], reverse=True):
         if dead <= share / 2 * total or live[number] > room:
             break
-        if number not in found.pinned:
-            chosen.add(number)
-            room -= live[number]
-            dead -= sizes[number] - live[number]
-            total -= sizes[number] - live[number]
+        chosen.add(number)
+        room -= live[number]
+        dead -= there[number]
+        total -= there[number]
     return chosen
+
+
+def sparse(found: Plan, newest: Known, sizes: dict[int, int]) -> dict[int, int]:
+    """Return the dead bytes of each segment that would go if what lives in it were elsewhere."""
+    return {
+        number: size - newest.live[number]
+        for number, size in sizes.items()
+        if 0 < newest.live[number] < size
+        and number < min(newest.position.segment, found.horizon)
+        and number not in found.pinned
+    }
 
 
 def behind(position: Position, sizes: dict[int, int]) -> int:

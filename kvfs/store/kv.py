@@ -63,7 +63,8 @@ class Store:
         self._content = Content(core)
         self.files = Files(core, self._content)
         """The file interface, for the mount."""
-        self.background = Background(core, policy, self.files.nameless_segments)
+        core.nameless = self.files.nameless_segments
+        self.background = Background(core, policy)
         """What is due beside all else."""
         self._keeper: Keeper | None = None
         core.on_roll = self._note_roll
@@ -129,15 +130,18 @@ class Store:
         key = _bytes(key)
         with self._core.lock:
             self._core.check()
-            node = self._core.table.look(key)
-        return self._pieces(node, size) if isinstance(node, File) else None
+            ino = self._core.table.number_of(key)
+            if ino is None or not self._core.table.nodes.is_file(ino):
+                return None
+        return self._pieces(ino, size)
 
-    def _pieces(self, node: File, size: int) -> Iterator[bytes]:
+    def _pieces(self, ino: int, size: int) -> Iterator[bytes]:
         offset = 0
         while True:
             with self._core.lock:
                 self._core.check()
-                piece = self._content.read(node, offset, size)
+                node = self._core.table.nodes.look(ino)  # what it has may lie elsewhere by now
+                piece = self._content.read(node, offset, size) if isinstance(node, File) else b""
             if not piece:
                 return
             yield piece
@@ -329,36 +333,44 @@ class Store:
         For who keeps the store open and calls it for as long.
         """
         self._core.on_roll = lambda: None
+        self._stop_keeper()
         return self.background.tick() if self._core.writable else inf
 
     def _note_roll(self) -> None:
         """See to what is due, where nobody calls `maintain`."""
-        if self._keeper is None and self.background.is_full():
+        if self._keeper is None and self.background.watch.is_full():
             self._keeper = Keeper(self.background.tick)
+
+    def _stop_keeper(self) -> None:
+        if self._keeper:
+            self._keeper.stop()
+            self._keeper = None
 
     def note_mounted(self) -> None:
         """Tell others, in the lock file, that the mount that holds the store is there.
 
         And set room aside, so that files can be removed on a full disk.
         """
-        self.background.set_aside()
+        self.background.watch.set_aside()
         self._core.note_mounted()
 
     def close(self) -> None:
         """Sync and close; nothing if closed already."""
-        if self._keeper:
-            self._keeper.stop()
+        self.background.stop_soon()
+        self._stop_keeper()
         with self._core.lock:
             if self._core.closed:
                 return
+            full = False
             try:
+                full = self._core.writable and self.background.watch.is_full()
                 self.background.stop()
                 if self._core.writable:
                     self._content.commit_all()
                     self.files.access_times.commit()
             finally:
                 self._content.close()
-                self._core.close()
+                self._core.close(full=full)
 
     def __enter__(self) -> Self:
         """Return the store."""

@@ -7,6 +7,7 @@ if the holder is a mount.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import time
@@ -71,7 +72,11 @@ class Lock:
         try:
             self._acquire(fd, wait)
             self._holder = Holder(os.getpid(), mountpoint, _beginning(os.getpid()))
-            self._write(fd)
+            try:
+                self._write(fd)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise  # on a full disk the lock counts without a name
         except OSError:
             self._disk.close(fd)
             raise

@@ -19,6 +19,7 @@ from kvfs.segment import name_of, numbers_of
 from kvfs.store.core import make_directory
 from kvfs.store.moment import NAME, SNAPSHOTS, is_moment, read_snapshot, read_snapshots
 from kvfs.store.opening import open_store, read_config
+from kvfs.store.readers import held
 
 if TYPE_CHECKING:
     from kvfs.store.kv import Store
@@ -53,10 +54,11 @@ def take(store: Store, name: str, disk: Disk | None = None) -> Snapshot:
     disk = disk or Disk()
     _check_name(name)
     _refuse_taken(disk, store.path, name)
-    with store.lock:
-        made = Snapshot(name, store.position, time.time_ns())
-    store.sync_log()
-    keep(disk, store.path, made)
+    with held(disk, store.path):  # so that nothing goes that the name is to keep
+        with store.lock:
+            made = Snapshot(name, store.position, time.time_ns())
+        store.sync_log()
+        keep(disk, store.path, made)
     return made
 
 

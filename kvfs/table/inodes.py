@@ -67,6 +67,8 @@ class Inodes:
         """Directories of the checkpoint that are no more, and the names that they had there."""
         self._rows: dict[int, bytes | None] = {}
         self._count = len(base) if base is not None else 0
+        self.dead = 0
+        """Bytes of values that have been replaced, cut or removed since."""
         self._awake: dict[int, File] = {}
         """Files among `_nodes` that may come to rest again, those longest awake first."""
         self._most_awake = _AWAKE
@@ -144,6 +146,8 @@ class Inodes:
     def remove(self, node: Node) -> None:
         """Forget `node`, which is awake."""
         ino = node.ino
+        if isinstance(node, File):
+            self.dead += node.length
         del self._nodes[ino]
         self._awake.pop(ino, None)
         self._count -= 1
@@ -206,9 +210,10 @@ class Inodes:
         packed = self._at_rest(ino)
         if packed is None:
             return False
-        _, atime, ctime, parent, _, _, _, _, mode, uid, gid = REST.unpack_from(packed)
+        _, atime, ctime, parent, _, _, old, _, mode, uid, gid = REST.unpack_from(packed)
         if ctime > time:
             return False
+        self.dead += old
         if not size:
             location = NOWHERE
         head = REST.pack(RESTING, atime, time, parent, *location, size, mode, uid, gid)

@@ -99,6 +99,7 @@ class Table(Tree):
             if not isinstance(node, File):
                 raise inconsistent("there is no value at", key)
             _set_times(node, attrs, time)
+            self.nodes.dead += node.length
             _fill(node, location, size)
 
     def _rest_new(self, record: records.Put, location: Location) -> bool:
@@ -146,6 +147,7 @@ class Table(Tree):
             raise inconsistent("there is no such offset in", record.key)
         if location and length:
             overlay(file.extents, Extent(record.offset, length, location, 0))
+        self.nodes.dead += max(min(file.length - record.offset, length), 0)
         file.length = max(file.length, record.offset + length)
         file.mtime = record.time
         file.ctime = max(file.ctime, record.time)
@@ -166,6 +168,7 @@ class Table(Tree):
         file = self._file(record.key)
         if record.size > MAX_FILE:
             raise inconsistent("there is no such size for", record.key)
+        self.nodes.dead += max(file.length - record.size, 0)
         cut(file.extents, record.size)
         file.length = record.size
         file.mtime = record.time

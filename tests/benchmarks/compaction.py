@@ -70,7 +70,7 @@ def measure(case: Case, records: int, path: str) -> None:
     times: list[float] = []
     most = 0
     with open_store(path) as store:
-        before = store._core.log.written  # noqa: SLF001
+        before = store._core.log.written
         put = 0
         for number in range(case.keys):
             store.put(b"key %d" % number, b"%0*d" % (VALUE, number))
@@ -83,7 +83,7 @@ def measure(case: Case, records: int, path: str) -> None:
             if number % LOOK == 0:
                 most = max(most, size_of(path))
         put = (case.keys + records) * (VALUE + 26 + len(b"key 100000"))
-        written = store._core.log.written - before  # noqa: SLF001
+        written = store._core.log.written - before
         live = sum(store.live().values())
     times.sort()
     click.echo(

@@ -18,10 +18,10 @@ from kvfs.disk import Disk
 from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
-from kvfs.store.background import Order
 from kvfs.store.checkpoints import Checkpoints, Standing
 from kvfs.store.compaction import DEFAULT
 from kvfs.store.opening import open_store, read_config
+from kvfs.store.process import Order
 from kvfs.store.repair import repair
 from kvfs.store.verify import check, replay
 from kvfs.table import Table
@@ -361,7 +361,7 @@ def test_one_whose_daemon_has_gone_makes_nothing(tmp_path):
     with open_store(path) as store:
         store.put("a", "1")
     order = json.dumps(Order((1, 100000), DEFAULT))
-    command = [sys.executable, "-m", "kvfs.store.background", path, order]
+    command = [sys.executable, "-m", "kvfs.store.process", path, order]
     subprocess.run([*command, "1"], check=True)
     assert checkpoints(path) == []
     subprocess.run([*command, str(os.getpid())], check=True)
