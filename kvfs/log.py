@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 FULL = "no space left on the disk of the store"
 _OPEN_FILES = 32
-_SMALL = 256 * 1024  # bytes that a segment has in any case, if it may
+_SMALL = 320 * 1024  # bytes that a segment has in any case, if it may
 _SHARE = 64  # of the disk is a segment, at most
 _PARTS = 512
 """Parts to write at once: half of what the system takes (IOV_MAX)."""
