@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from kvfs.retention import NOTHING, Retention
@@ -40,9 +41,11 @@ class Watch:
         self._last = time.monotonic()
 
     def _unneeded(self) -> int:
-        """Return how many bytes before the checkpoint nothing of now needs."""
-        before = sum(self._core.checkpoints.sizes().values()) - self._core.log.replayed
-        return max(before - self._live, 0)
+        """Return how many bytes before the checkpoint nothing of now needs, as far as the disk tells."""
+        with suppress(OSError):
+            before = sum(self._core.checkpoints.sizes().values()) - self._core.log.replayed
+            return max(before - self._live, 0)
+        return 0
 
     def note_round(self) -> None:
         """Note that a process begins with what is on stable storage by now, or more."""
