@@ -69,6 +69,7 @@ class Checkpoint:
             message = f"its parts do not fit together: {error}"
             raise BadCheckpointError(message) from None
         self.limit = self.state.next_ino
+        self.tracks = False
         self.tables = self._inodes, self._names
 
     @classmethod

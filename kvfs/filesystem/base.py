@@ -37,6 +37,7 @@ class Base:
         self._handles = Handles()
         self._past = Past(store, session, self.statfs)
         self._listings: dict[int, Listing] = {}
+        store.background.may_adopt = lambda: not self._listings
         self._next_listing = 1
 
     def statfs(self, header: Header, body: memoryview) -> Reply:

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from kvfs.checkpoint import BadCheckpointError
 from kvfs.errors import KvfsError, NoSpaceError, in_words
 from kvfs.retention import NOTHING, Retention
 from kvfs.store.compaction import IN_USE, THOROUGH, Fold, Mover, Policy
@@ -33,6 +34,8 @@ _DELAY = 0.00004
 """Seconds for a record: twice what it takes who makes a checkpoint."""
 _AGAIN = 10.0
 """Seconds until a full disk on which nothing happens is looked at again."""
+_MUCH = 500_000
+"""So many files in memory, of 300 bytes each, are worth to stand on a newer checkpoint."""
 _PATIENCE = 0.05
 _PROGRESS = 0.9
 """So much of what was dead before a round may be left, or another one is in vain."""
@@ -89,6 +92,11 @@ class Background:
         """How many records there were when the disk was full."""
         self._stopping = threading.Event()
         core.find_room = self._find_room
+        self._tracks = False
+        """Whether the table is to stand on the checkpoint that comes next."""
+        self._prunes = False
+        self.may_adopt: Callable[[], bool] = lambda: True
+        """Tells whether nobody goes through what the checkpoint has that the table stands on."""
         self.wake: Callable[[], object] = lambda: None
         """Called when a `tick` has something to do that will not wait."""
 
@@ -147,7 +155,7 @@ class Background:
         if self._process:
             outcome = self._process.outcome()
             if outcome is None:
-                return _IDLE if self._order.nice else 5 * _SOON
+                return self._prune(_IDLE if self._order.nice else 5 * _SOON)
             full, self._process = self._process.disk_full, None
             self._take(outcome, full=full)
         elif self._wanted:
@@ -155,10 +163,43 @@ class Background:
         elif self._core.short:
             self._find_room()
         elif self.watch.is_due():
+            self._track()
             self._start(self.watch.order())
         else:
             self._remove()
-        return _SOON if self._mover or self._demand else _IDLE
+        return _SOON if self._mover or self._demand else self._prune(_IDLE)
+
+    def _track(self) -> None:
+        """Prepare to stand on the checkpoint that will be made, where much is in memory by now."""
+        core = self._core
+        if core.table.nodes.in_memory < _MUCH:
+            return
+        with self._lock():
+            core.table.nodes.track()
+        self._tracks = True
+        core.log.sync()  # so that the checkpoint has all that has not been tracked
+
+    def _adopt(self, name: str | None) -> None:
+        """Stand on the checkpoint `name`, if that was prepared for; what it has is then forgotten."""
+        if not self._tracks or name is None:
+            return
+        try:
+            with self._lock():
+                if not self.may_adopt():
+                    return  # with the next one
+                self._core.adopt(name)
+        except (OSError, BadCheckpointError) as error:
+            _log.warning("checkpoint %s is not used: %s", name, error)
+            return
+        self._tracks, self._prunes = False, True
+
+    def _prune(self, pause: float) -> float:
+        """Free some of what the checkpoint has as well; return `pause`, or less if there is more."""
+        if not self._prunes:
+            return pause
+        with self._lock():
+            self._prunes = self._core.table.nodes.prune(_SLICE)
+        return _PAUSE if self._prunes else pause
 
     def _begin(self, demand: Demand) -> None:
         """Begin with what somebody asked for."""
@@ -229,6 +270,7 @@ class Background:
         elif demand and not order.twice:
             self._start(order._replace(until=self._core.log.stable, twice=True))
         else:
+            self._adopt(outcome.newest)
             self._end_round(problem if demand else None)
 
     def _move(self, mover: Mover) -> float:

@@ -142,7 +142,7 @@ class Checkpoints:
         """Yield the name of each, the newest first, and with it the open one, or why it is no good."""
         for name in self.names():
             try:
-                yield name, self._open(name)
+                yield name, self.open(name)
             except FileNotFoundError:
                 continue  # newer ones have come meanwhile; this log is as good without
             except (BadCheckpointError, OSError) as error:
@@ -242,7 +242,7 @@ class Checkpoints:
     @contextmanager
     def opened(self, name: str) -> Iterator[Checkpoint]:
         """Yield the checkpoint `name`, open. Raises `BadCheckpointError`, or what the disk says."""
-        checkpoint = self._open(name)
+        checkpoint = self.open(name)
         try:
             yield checkpoint
         finally:
@@ -383,7 +383,7 @@ class Checkpoints:
                 bad.append(name)
         return good, bad
 
-    def _open(self, name: str) -> Checkpoint:
+    def open(self, name: str) -> Checkpoint:
         """Open a checkpoint. Raises `BadCheckpointError` if it is none of this log."""
         checkpoint = Checkpoint.open(
             self._disk, os.path.join(self._directory, name), self._config.id

@@ -66,9 +66,11 @@ class Fold(NamedTuple):
     `free` segments may go; what lives in `victims`, which is in the nodes
     `numbers`, is to be moved. Of the bytes, `live` ones are what the nodes take,
     `held` ones are of segments that only the past needs, `dead` ones lie among what
-    lives. `snapshots` are how many records come before each, as it was then.
+    lives. `snapshots` are how many records come before each, as it was then. `newest` is
+    the checkpoint.
     """
 
+    newest: str | None
     free: list[int]
     victims: list[int]
     live: int
@@ -85,10 +87,10 @@ class Fold(NamedTuple):
     @classmethod
     def load(cls, file: IO[bytes]) -> Fold:
         """Read what `dump` wrote. Raises `ValueError` for what is none."""
-        free, chosen, live, held, dead, snapshots = json.loads(file.readline())
+        newest, free, chosen, live, held, dead, snapshots = json.loads(file.readline())
         numbers = array(_NUMBER)
         numbers.frombytes(file.read())
-        return cls(free, chosen, live, held, dead, snapshots, numbers)
+        return cls(newest, free, chosen, live, held, dead, snapshots, numbers)
 
 
 def fold(
@@ -111,7 +113,7 @@ def fold(
         return None
     newest, numbers = kept.newest, array(_NUMBER)
     if newest is None:
-        return Fold(kept.free, [], 0, 0, 0, kept.snapshots, numbers)
+        return Fold(None, kept.free, [], 0, 0, 0, kept.snapshots, numbers)
     found = kept.plan._replace(pinned=kept.plan.pinned | without)
     room = checkpoints.room
     chosen = victims(found, newest, kept.sizes, policy.share, policy.size, room)
@@ -121,7 +123,7 @@ def fold(
     dead = sum(sparse(found, newest, kept.sizes).values())
     held = _held(kept, newest)
     live = newest.live.total()
-    return Fold(kept.free, sorted(chosen), live, held, dead, kept.snapshots, numbers)
+    return Fold(newest.name, kept.free, sorted(chosen), live, held, dead, kept.snapshots, numbers)
 
 
 def _held(kept: Kept, newest: Known) -> int:

@@ -218,6 +218,15 @@ class Core:
         """How many records come before the checkpoint that the table stands on."""
         return self._checkpoint.position.sequence if self._checkpoint else 0
 
+    def adopt(self, name: str) -> None:
+        """Let the table stand on the checkpoint `name`, made since `track`. Raises what the disk says."""
+        adopted = self.checkpoints.open(name)
+        with self.lock:
+            old, self._checkpoint = self._checkpoint, adopted
+            self.table.nodes.adopt(adopted)
+            if old:
+                old.close()
+
     @property
     def live(self) -> int:
         """How many bytes of the log the nodes of that checkpoint take."""

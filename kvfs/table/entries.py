@@ -22,6 +22,8 @@ class Base(Protocol):
 
     limit: int
     """No node in it has this number or a higher one, but for the directories of long keys."""
+    tracks: bool
+    """Whether another one is to take its place: then all that goes is noted, since that one may have it."""
 
     def __len__(self) -> int:
         """Return how many nodes it has."""
@@ -43,6 +45,31 @@ class Base(Protocol):
         """
 
 
+class Nothing:
+    """What a table stands on that stands on no checkpoint, but is to."""
+
+    limit = 0
+    tracks = True
+
+    def __len__(self) -> int:
+        """Return that there are no nodes."""
+        return 0
+
+    def row(self, _ino: int) -> None:
+        """Return that there is no such node."""
+
+    def numbers(self) -> Iterator[int]:
+        """Yield nothing."""
+        return iter(())
+
+    def entry(self, _directory: int, _name: bytes) -> None:
+        """Return that there is no such name."""
+
+    def entries(self, _directory: int, _start: int = 0) -> Iterator[tuple[bytes, int, int, int]]:
+        """Yield nothing."""
+        return iter(())
+
+
 class Names:
     """The names of one directory of a checkpoint, with their inode numbers."""
 
@@ -59,6 +86,30 @@ class Names:
         self._length = length
         self._latest: tuple[bytes, int | None] = (b"", None)
         """The name that was looked up last in the checkpoint, which never changes, and its number."""
+
+    @classmethod
+    def over(cls, base: Base, ino: int, entries: dict[bytes, int]) -> Names:
+        """Return the names of a directory that `base` does not have, and `entries` are."""
+        names = cls(base, ino, len(entries))
+        names.changed = entries
+        return names
+
+    def stand_on(self, base: Base) -> None:
+        """Let `base` take the place of the one before, which has tracked since it was made."""
+        self.base = base
+        self._latest = (b"", None)
+
+    def surplus(self) -> Iterator[None]:
+        """Forget what is in memory and as the checkpoint has it; yields after each that was looked at."""
+        for name in list(self.changed):
+            number = self.base.entry(self.ino, name)
+            if number is not None and self.changed.get(name) == number:
+                del self.changed[name]
+            yield
+        for name in list(self.gone):
+            if self.base.entry(self.ino, name) is None:
+                self.gone.discard(name)
+            yield
 
     def get(self, name: bytes) -> int | None:
         """Return the number of what has `name`, or None."""
@@ -90,7 +141,7 @@ class Names:
         """Take `name` away and return what it named. Raises `KeyError`."""
         found = self.changed.pop(name, None)
         below = None if name in self.gone else self._below(name)
-        if below is not None:
+        if below is not None or self.base.tracks:
             self.gone.add(name)
         found = below if found is None else found
         if found is None:

@@ -16,13 +16,14 @@ they rest, within bounds: what is asked for often is read and verified once.
 from __future__ import annotations
 
 import stat
+import time
 from collections import OrderedDict
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from kvfs.errors import CorruptionError
 from kvfs.records import Location
-from kvfs.table.entries import Names
+from kvfs.table.entries import Names, Nothing
 from kvfs.table.node import FIRST_PIECE, Directory, File
 from kvfs.table.rows import (
     LIMIT,
@@ -48,6 +49,7 @@ _SMALL = 1024
 _COST = 128
 _AWAKE = 4096
 """So many files may be awake, at least, before those longest awake are brought to rest."""
+_LOOKS = 16  # between two looks at the clock
 _ROWS = 4096
 """So many rows of the checkpoint are kept as they were last looked up."""
 
@@ -72,6 +74,7 @@ class Inodes:
         self._awake: dict[int, File] = {}
         """Files among `_nodes` that may come to rest again, those longest awake first."""
         self._most_awake = _AWAKE
+        self._surplus: Iterator[None] = iter(())
         self.keeps_values = False
         """Whether values are kept in memory: who reads a store once has no use for that."""
         self._values: OrderedDict[int, bytes] = OrderedDict()
@@ -151,10 +154,58 @@ class Inodes:
         del self._nodes[ino]
         self._awake.pop(ino, None)
         self._count -= 1
-        if self._may_be_below(ino):
+        if self._may_be_below(ino) or (self._base is not None and self._base.tracks):
             self._gone.add(ino)
             if isinstance(node, Directory) and isinstance(node.entries, Names):
                 self._emptied.append((ino, node.entries.gone))
+
+    # -- another checkpoint ----------------------------------------------------------
+
+    @property
+    def in_memory(self) -> int:
+        """How many files at rest are in memory."""
+        return len(self._resting)
+
+    def track(self) -> None:
+        """Prepare for a checkpoint that is to be made of the state of now, or a later one."""
+        if self._base is None:
+            self._base = Nothing()
+        self._base.tracks = True
+        for ino, node in self._nodes.items():
+            if isinstance(node, Directory) and isinstance(node.entries, dict):
+                node.entries = Names.over(self._base, ino, node.entries)
+
+    def adopt(self, base: Base) -> None:
+        """Stand on `base`, which was made since `track`; what is in memory counts before that."""
+        self._base = base
+        self._limit = base.limit
+        self._rows.clear()
+        for node in self._nodes.values():
+            if isinstance(node, Directory) and isinstance(node.entries, Names):
+                node.entries.stand_on(base)
+        self._surplus = self._find_surplus(base)
+
+    def prune(self, seconds: float) -> bool:
+        """Forget for so long what `base` has as well; tell whether there is more to look at."""
+        deadline = time.perf_counter() + seconds
+        for count, _ in enumerate(self._surplus):
+            if count % _LOOKS == 0 and time.perf_counter() >= deadline:
+                return True
+        return False
+
+    def _find_surplus(self, base: Base) -> Iterator[None]:
+        for ino in list(self._resting):
+            row = self._resting.get(ino)
+            if row is not None and row == base.row(ino):
+                del self._resting[ino]
+            yield
+        for node in list(self._nodes.values()):
+            if isinstance(node, Directory) and isinstance(node.entries, Names):
+                yield from node.entries.surplus()
+        for ino in list(self._gone):
+            if base.row(ino) is None:
+                self._gone.discard(ino)
+            yield
 
     # -- what changed since the checkpoint -----------------------------------------
 

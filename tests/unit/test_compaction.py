@@ -341,7 +341,7 @@ def test_damage_stays_where_it_is_and_is_told(tmp_path):
         data[data.index(b"bbbb")] ^= 1
         segment.write_bytes(data)
         numbers = [store.files.lookup(1, key).ino for key in (b"bad", b"good")]
-        mover = Mover(store._core, Fold([], [1], 0, 0, 0, [], numbers))
+        mover = Mover(store._core, Fold(None, [], [1], 0, 0, 0, [], numbers))
         while mover.step(0):
             pass
         assert "00000001.seg is damaged" in mover.problem
