@@ -198,8 +198,8 @@ class Background:
         if not self._prunes:
             return pause
         with self._lock():
-            self._prunes = self._core.table.nodes.prune(_SLICE)
-        return _PAUSE if self._prunes else pause
+            self._prunes = self._core.table.nodes.prune(_SLICE / 2)
+        return 4 * _PAUSE if self._prunes else pause
 
     def _begin(self, demand: Demand) -> None:
         """Begin with what somebody asked for."""

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from kvfs.table.content import Extent
 
 _NUMBER = "Q"
+_CHEAP = 64 * 1024 * 1024  # bytes of a checkpoint that is soon copied
 _AT_ONCE = 64 * 1024  # bytes that are moved together
 _COST = 128  # bytes that seeing to a node counts as
 _MOST = 1024 * 1024  # bytes that one who writes pays for at once
@@ -105,10 +106,11 @@ def fold(
 ) -> Fold | None:
     """Make a checkpoint of the log up to `until`, and find out what may go and what is to be moved.
 
-    Nothing that lives in segments `without` is. The other arguments are those of
+    Nothing that lives in segments `without` is. A small one is there twice in any case. The other arguments are those of
     `Checkpoints.make`, and so is what it raises. None if somebody else is making one.
     """
-    kept = checkpoints.make(until, retention, twice=twice and not lean, lean=lean)
+    twice = (twice or checkpoints.newest_size <= _CHEAP) and not lean
+    kept = checkpoints.make(until, retention, twice=twice, lean=lean)
     if kept is None:
         return None
     newest, numbers = kept.newest, array(_NUMBER)

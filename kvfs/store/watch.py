@@ -72,7 +72,7 @@ class Watch:
     def is_ahead(self) -> bool:
         """Whether much more was written since the last round began than is worth another one."""
         ahead = self._core.log.written - self._written
-        return ahead > max(3 * self._policy.size, self._live) / 2
+        return ahead > max(self._policy.size, self._live) / 2
 
     def is_full(self) -> bool:
         """Tell whether so much was written, or has become dead, that it is time for a round."""

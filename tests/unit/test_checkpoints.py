@@ -365,7 +365,7 @@ def test_one_whose_daemon_has_gone_makes_nothing(tmp_path):
     subprocess.run([*command, "1"], check=True)
     assert checkpoints(path) == []
     subprocess.run([*command, str(os.getpid())], check=True)
-    assert len(checkpoints(path)) == 1
+    assert len(checkpoints(path)) == 2
 
 
 def test_small_values_that_were_replayed_are_in_memory(tmp_path):
