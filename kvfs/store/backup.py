@@ -24,7 +24,7 @@ from kvfs.segment import check_header, damaged, name_of, numbers_of
 from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
 from kvfs.store.compaction import remove_segments
-from kvfs.store.core import initialise, is_blank, make_directory
+from kvfs.store.directories import initialise, is_blank, make_directory
 from kvfs.store.lock import Lock
 from kvfs.store.opening import read_config
 from kvfs.store.readers import alone, held

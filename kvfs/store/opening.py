@@ -18,7 +18,8 @@ from kvfs.errors import (
     in_words,
 )
 from kvfs.store.compaction import DEFAULT
-from kvfs.store.core import Core, initialise, is_blank, make_directory
+from kvfs.store.core import Core
+from kvfs.store.directories import initialise, is_blank, make_directory
 from kvfs.store.kv import Store
 from kvfs.store.lock import Lock
 from kvfs.store.moment import Moment, moment_of

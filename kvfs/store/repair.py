@@ -23,7 +23,7 @@ from kvfs.errors import (
 from kvfs.segment import name_of
 from kvfs.store import exchange, origin
 from kvfs.store.checkpoints import Checkpoints
-from kvfs.store.core import check_directories
+from kvfs.store.directories import check_directories
 from kvfs.store.dump import Dump, reader
 from kvfs.store.listing import losses
 from kvfs.store.lock import Lock

@@ -11,7 +11,7 @@ from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, Standing, defaults_of
-from kvfs.store.core import check_directories
+from kvfs.store.directories import check_directories
 from kvfs.store.dump import Dump, reader
 from kvfs.store.lock import Lock
 from kvfs.store.moment import read_snapshots

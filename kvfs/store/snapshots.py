@@ -16,7 +16,7 @@ from kvfs.disk import Disk
 from kvfs.errors import ConfigError, KvfsError
 from kvfs.recovery import LogPaths
 from kvfs.segment import name_of, numbers_of
-from kvfs.store.core import make_directory
+from kvfs.store.directories import make_directory
 from kvfs.store.moment import NAME, SNAPSHOTS, is_moment, read_snapshot, read_snapshots
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.readers import held

@@ -14,7 +14,7 @@ from kvfs.recovery import LogPaths, Replay
 from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints
-from kvfs.store.core import check_directories
+from kvfs.store.directories import check_directories
 from kvfs.store.opening import read_config
 from kvfs.store.readers import held
 from kvfs.store.survey import Survey

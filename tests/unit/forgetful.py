@@ -327,7 +327,7 @@ def _error(code, path):
     return OSError(code, os.strerror(code), path)
 
 
-_THROUGH = {"segment.sync", "log._sync_active", "disk.write_file", "core.make_directory"}
+_THROUGH = {"segment.sync", "log._sync_active", "disk.write_file", "directories.make_directory"}
 _UNSAID = {"segment.sync", "log._sync_active"}
 
 

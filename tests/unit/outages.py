@@ -183,6 +183,15 @@ class Session:
         self.note()
         self.promised = Promised(self.store.position)
 
+    def squeeze(self):
+        """Let go all that can go, as on a full disk: one checkpoint stays."""
+        self.remember()
+        core = self.store._core
+        core.log.roll()
+        kept = core.checkpoints.make(core.log.stable, Retention.parse("0"), lean=True)
+        assert core.remove(kept.free, kept.snapshots)
+        self.promised = Promised(self.store.position)
+
     def close(self):
         self.store.close()
         self.promised = Promised(self.store.position, closed=True)

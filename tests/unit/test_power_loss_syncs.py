@@ -8,10 +8,10 @@ from test_power_loss import script, step
 import kvfs
 
 MAKING = {
-    "disk < core.make_directory < opening.init",
-    "store < core.make_directory < core.initialise",
-    "file < disk.write_file < core.initialise",
-    "store < disk.write_file < core.initialise",
+    "disk < directories.make_directory < opening.init",
+    "store < directories.make_directory < directories.initialise",
+    "file < disk.write_file < directories.initialise",
+    "store < disk.write_file < directories.initialise",
 }
 USING = {
     "segments < segment.create",
@@ -21,13 +21,19 @@ USING = {
     "file < disk.write_file < log.close",
     "store < disk.write_file < log.close",
 }
-FOLLOWING = {"disk < core.make_directory < opening.init", "store < core.open"}
-COPYING = {"store < core.make_directory < core.check_directories"}
+FOLLOWING = {"disk < directories.make_directory < opening.init", "store < core.open"}
+COPYING = {"store < directories.make_directory < directories.check_directories"}
 RECOVERING = {
     "segments < recovery.cut_tail",
     "file < disk.write_file < recovery.keep",
     "quarantine < disk.write_file < recovery.keep",
 }
+SQUEEZING = {
+    "file < log.roll",
+    "file < checkpoints._write",
+    "checkpoints < checkpoints._write",
+}
+"""Where no more than one checkpoint stays; where two do, the one makes up for the other."""
 AFTER_A_FAILURE = {"segments < log.replay"}
 """Needed where a process died, or failed, between an unlink and its sync: see test_disk_errors.py."""
 AFTER_A_CUT_BY_HAND = {"store < recovery.cut_tail"}
@@ -50,6 +56,17 @@ def follow(ignore=None):
 
 def use(ignore=None):
     session = Session("binary", 1, ignore=ignore).run(script("binary"))
+    hunt(session)
+    return session
+
+
+def squeeze(ignore=None):
+    """Remove segments that only the checkpoint before needed."""
+    steps = [step("put", b"kept", b"k" * 300)]
+    for turn in b"123":
+        steps += [step("put", b"a", b"%d" % turn * 300), step("put", b"b", b"%d" % turn * 300)]
+        steps += [step("squeeze")]
+    session = Session("binary", 5, many=10, ignore=ignore).run(steps)
     hunt(session)
     return session
 
@@ -103,6 +120,7 @@ def cut_by_hand(ignore=None):
             (follow, FOLLOWING),
             (use, USING),
             (recover, RECOVERING),
+            (squeeze, SQUEEZING),
             (copy, COPYING),
             (cut_by_hand, AFTER_A_CUT_BY_HAND),
         )
