@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from kvfs.checkpoint import BadCheckpointError
@@ -110,8 +110,16 @@ class Background:
         return demand
 
     def stop(self) -> None:
-        """End the process, if one is at it; no `tick` does anything any more."""
+        """End the process, if one is at it; no `tick` does anything any more.
+
+        For who has the lock of the store. What may go, goes, if nobody reads by now.
+        """
         self._stopping.set()
+        found = self._found
+        if found:
+            with suppress(OSError):
+                left = self._core.let_go(found.free)
+                self._core.remove(set(found.free) - left, found.snapshots, found.stale)
         if self._process:
             self._process.stop()
             self._process = None
@@ -311,7 +319,7 @@ class Background:
         try:
             with self._lock():
                 left = self._core.let_go(found.free)
-            done = self._core.remove(set(found.free) - left, found.snapshots)
+            done = self._core.remove(set(found.free) - left, found.snapshots, found.stale)
         except OSError as error:
             return f"segments that nobody needs were left: {in_words(error)}"
         if not done:

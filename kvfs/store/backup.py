@@ -185,7 +185,6 @@ class _Copy:
         known = Checkpoints(self._disk, self._to, self._config)
         if known.possible:
             known.forget(name for name in known.names() if name not in checkpoints)
-            self._disk.sync_directory(os.path.join(self._to, DIRECTORY))
         there = set(numbers_of(self._disk.list(self._target.segments)))
         if there - self._listed:
             remove_segments(self._disk, self._to, sorted(there - self._listed))

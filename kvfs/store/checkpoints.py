@@ -115,6 +115,8 @@ class Kept(NamedTuple):
     sizes: dict[int, int]
     snapshots: list[int]
     """How many records come before each."""
+    stale: tuple[str, ...] = ()
+    """Checkpoints that are to go before any segment does."""
 
     @property
     def free(self) -> list[int]:
@@ -297,13 +299,7 @@ class Checkpoints:
 
         One that comes back after a power cut does not fit, and is passed over.
         """
-        for name in names:
-            try:
-                self._disk.unlink(os.path.join(self._directory, name))
-            except FileNotFoundError:
-                pass
-            except OSError as error:  # a directory, say
-                _log.warning("checkpoint %s is left: %s", name, in_words(error))
+        remove_checkpoints(self._disk, self._path, list(names))
 
     def _make(self, until: tuple[int, int]) -> None:
         standing = self.stand()
@@ -337,11 +333,10 @@ class Checkpoints:
                 *bad,
                 *(known.name for known in good if known.name not in found.plan.checkpoints),
             ]
-            if stale and nobody_reads:
-                self.forget(stale)
-                # Or a power cut brings one back that needs a segment which has gone by then.
-                self._disk.sync_directory(self._directory)
-        return found
+            if nobody_reads:
+                remove_checkpoints(self._disk, self._path, stale)
+                stale = []
+        return found._replace(stale=tuple(stale))
 
     def planned(self) -> tuple[Kept, list[Known]]:
         """Return what is kept, as things are, and the good checkpoints. Raises what the disk says."""
@@ -474,6 +469,24 @@ class Checkpoints:
         head = self._disk.read_part(segment, self._head, 0)
         data = self._disk.read_part(segment, min(offset, TRACE), max(offset - TRACE, 0))
         return crc32c(data, crc32c(head)), len(data)
+
+
+def remove_checkpoints(disk: Disk, path: str, names: list[str]) -> None:
+    """Remove the checkpoints called `names` from the store at `path`, on stable storage on return.
+
+    Or a power cut brings one back that needs a segment which has gone by then. One
+    that cannot be removed, such as a directory, stays, with a word to the log of the daemon.
+    """
+    directory = os.path.join(path, DIRECTORY)
+    for name in names:
+        try:
+            disk.unlink(os.path.join(directory, name))
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            _log.warning("checkpoint %s is left: %s", name, in_words(error))
+    if names:
+        disk.sync_directory(directory)
 
 
 def _is_checkpoint(name: str) -> bool:

@@ -24,6 +24,7 @@ from kvfs.records import Relocate
 from kvfs.recovery import LogPaths
 from kvfs.retention import NOTHING, Retention
 from kvfs.segment import name_of
+from kvfs.store.checkpoints import remove_checkpoints
 from kvfs.store.keeping import sparse, victims
 from kvfs.store.moment import read_snapshots
 from kvfs.store.readers import alone
@@ -68,10 +69,11 @@ class Fold(NamedTuple):
     `numbers`, is to be moved. Of the bytes, `live` ones are what the nodes take,
     `held` ones are of segments that only the past needs, `dead` ones lie among what
     lives. `snapshots` are how many records come before each, as it was then. `newest` is
-    the checkpoint.
+    the checkpoint, `stale` are those that are to go first.
     """
 
     newest: str | None
+    stale: list[str]
     free: list[int]
     victims: list[int]
     live: int
@@ -88,10 +90,10 @@ class Fold(NamedTuple):
     @classmethod
     def load(cls, file: IO[bytes]) -> Fold:
         """Read what `dump` wrote. Raises `ValueError` for what is none."""
-        newest, free, chosen, live, held, dead, snapshots = json.loads(file.readline())
+        newest, stale, free, chosen, live, held, dead, snapshots = json.loads(file.readline())
         numbers = array(_NUMBER)
         numbers.frombytes(file.read())
-        return cls(newest, free, chosen, live, held, dead, snapshots, numbers)
+        return cls(newest, stale, free, chosen, live, held, dead, snapshots, numbers)
 
 
 def fold(
@@ -115,7 +117,7 @@ def fold(
         return None
     newest, numbers = kept.newest, array(_NUMBER)
     if newest is None:
-        return Fold(None, kept.free, [], 0, 0, 0, kept.snapshots, numbers)
+        return Fold(None, list(kept.stale), kept.free, [], 0, 0, 0, kept.snapshots, numbers)
     found = kept.plan._replace(pinned=kept.plan.pinned | without)
     room = checkpoints.room
     chosen = victims(found, newest, kept.sizes, policy.share, policy.size, room)
@@ -125,7 +127,17 @@ def fold(
     dead = sum(sparse(found, newest, kept.sizes).values())
     held = _held(kept, newest)
     live = newest.live.total()
-    return Fold(newest.name, kept.free, sorted(chosen), live, held, dead, kept.snapshots, numbers)
+    return Fold(
+        newest.name,
+        list(kept.stale),
+        kept.free,
+        sorted(chosen),
+        live,
+        held,
+        dead,
+        kept.snapshots,
+        numbers,
+    )
 
 
 def _held(kept: Kept, newest: Known) -> int:
@@ -138,12 +150,16 @@ def _held(kept: Kept, newest: Known) -> int:
 
 
 def remove_segments(
-    disk: Disk, path: str, numbers: Iterable[int], snapshots: list[int] | None = None
+    disk: Disk,
+    path: str,
+    numbers: Iterable[int],
+    snapshots: list[int] | None = None,
+    stale: Iterable[str] = (),
 ) -> bool:
     """Remove segments that may go from the store at `path`; False while somebody reads it.
 
-    Nothing is removed, since it was decided for other ones, if `snapshots` are not
-    those that there are.
+    The checkpoints that are `stale` go first. Nothing is removed, since it was decided
+    for other ones, if `snapshots` are not those that there are.
     """
     segments = LogPaths.of(path).segments
     with alone(disk, path) as nobody_reads:
@@ -152,6 +168,7 @@ def remove_segments(
         there = sorted(records for _, records, _ in read_snapshots(disk, path))
         if snapshots is not None and snapshots != there:
             return True
+        remove_checkpoints(disk, path, list(stale))
         for number in numbers:
             try:
                 disk.unlink(os.path.join(segments, name_of(number)))
@@ -303,7 +320,7 @@ def _compact(
         if found is None:
             return "somebody else is making a checkpoint"
         left = core.let_go(found.free)
-        if not core.remove(set(found.free) - left, found.snapshots):
+        if not core.remove(set(found.free) - left, found.snapshots, found.stale):
             problem = IN_USE
         if twice and not (lean and dead is not None and found.dead < dead):
             return problem

@@ -237,7 +237,7 @@ class Core:
         try:
             kept = self.checkpoints.make((end.segment, end.offset))
             if kept:
-                self.remove(kept.free, kept.snapshots)
+                self.remove(kept.free, kept.snapshots, kept.stale)
         except OSError as error:
             _log.warning("no checkpoint was made: %s", in_words(error))
         except MemoryError:
@@ -323,10 +323,10 @@ class Core:
                 self.log.forget(number)
         return used & set(numbers)
 
-    def remove(self, numbers: Iterable[int], snapshots: list[int]) -> bool:
+    def remove(self, numbers: Iterable[int], snapshots: list[int], stale: Iterable[str]) -> bool:
         """Remove segments that were let go; see `remove_segments`."""
         going = sorted(numbers)
-        return not going or remove_segments(self.disk, self.path, going, snapshots)
+        return not going or remove_segments(self.disk, self.path, going, snapshots, stale)
 
     def relocate(self, records: Sequence[Record]) -> None:
         """Append `records`, which change nothing but where something lies. Raises as `append` does."""

@@ -189,7 +189,7 @@ class Session:
         core = self.store._core
         core.log.roll()
         kept = core.checkpoints.make(core.log.stable, Retention.parse("0"), lean=True)
-        assert core.remove(kept.free, kept.snapshots)
+        assert core.remove(kept.free, kept.snapshots, kept.stale)
         self.promised = Promised(self.store.position)
 
     def close(self):

@@ -341,7 +341,7 @@ def test_damage_stays_where_it_is_and_is_told(tmp_path):
         data[data.index(b"bbbb")] ^= 1
         segment.write_bytes(data)
         numbers = [store.files.lookup(1, key).ino for key in (b"bad", b"good")]
-        mover = Mover(store._core, Fold(None, [], [1], 0, 0, 0, [], numbers))
+        mover = Mover(store._core, Fold(None, [], [], [1], 0, 0, 0, [], numbers))
         while mover.step(0):
             pass
         assert "00000001.seg is damaged" in mover.problem
@@ -535,3 +535,17 @@ def test_a_text_store_with_snapshots_is_left_alone(tmp_path):
         compact_text(Disk(), str(path), read_config(str(path), Disk()))
     with open_store(path), pytest.raises(StoreLockedError):
         compact_text(Disk(), str(path), read_config(str(path), Disk()))
+
+
+def test_what_could_not_go_goes_when_the_store_is_closed(tmp_path):
+    path = tmp_path / "store"
+    with small(path) as store:
+        overwrite(store)
+        with kvfs.open(path, read_only=True):
+            demand = store.background.demand(NOTHING)
+            while not demand.finished.wait(store.background.tick() / 100):
+                pass
+            assert "somebody reads" in demand.problem
+        assert "00000001.seg" in segments(path)
+    assert "00000001.seg" not in segments(path)
+    assert not check(path).damaged
