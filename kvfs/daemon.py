@@ -239,7 +239,7 @@ def _converse(
     control = None
     try:
         if not options.read_only:
-            control = Control(store, Disk())
+            control = _listen(store)
             store.note_mounted()
         if ready:
             ready()
@@ -249,6 +249,15 @@ def _converse(
             control.close()
         filesystem.stop()
         syncer.stop()
+
+
+def _listen(store: Store) -> Control | None:
+    """Listen for requests about `store`; a mount is worth having without, as on a full disk."""
+    try:
+        return Control(store, Disk())
+    except OSError as error:
+        _log.warning("kvfs compact will not reach this mount: %s", in_words(error))
+        return None
 
 
 def _fuse_options(options: MountOptions) -> set[str]:
