@@ -10,6 +10,9 @@ from __future__ import annotations
 import errno
 import os
 
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where there is no room."""
+
 
 class KvfsError(OSError):
     """Base of all errors of kvfs.

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.codec import BadRecordError, Place
 from kvfs.errors import (
+    FULL_DISK,
     CorruptionError,
     KvfsError,
     NoSpaceError,
@@ -45,7 +46,6 @@ _SMALL = 320 * 1024  # bytes that a segment has in any case, if it may
 _SHARE = 64  # of the disk is a segment, at most
 _PARTS = 512
 """Parts to write at once: half of what the system takes (IOV_MAX)."""
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EFBIG)
 """A limit of the process or the machine; the disk is sound."""
 
@@ -356,7 +356,7 @@ class Log:
         try:
             self._restore(number, size)
         except OSError as second:
-            if second.errno in (*_FULL, *_SHORT):
+            if second.errno in (*FULL_DISK, *_SHORT):
                 self._unrestored = number, size
             else:
                 self.fail(f"taking back a refused write failed ({second})")
@@ -364,7 +364,7 @@ class Log:
         self.synced = min(self.synced, sequence)
         if isinstance(error, StoreFailedError):
             raise error
-        if error.errno in _FULL and self._failure is None:
+        if error.errno in FULL_DISK and self._failure is None:
             raise NoSpaceError(FULL) from error
         if error.errno in _SHORT and self._failure is None:
             message = f"the record could not be written: {error.strerror}"

@@ -74,6 +74,18 @@ def check_header(codec: Codec, store_id: bytes, number: int, data: bytes) -> int
     return header.first
 
 
+def verify(codec: Codec, store_id: bytes, number: int, data: bytes) -> int:
+    """Return how many records segment `number` has, all of which is `data`.
+
+    Raises `CorruptionError` if its head, or any of them, does not verify.
+    """
+    try:
+        check_header(codec, store_id, number, data)
+        return sum(1 for _ in codec.scan(data, number, codec.header_size))
+    except BadRecordError as error:
+        raise damaged(number, error) from None
+
+
 class Segment:
     """An open segment file."""
 

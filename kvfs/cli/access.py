@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from kvfs.store.kv import Look
 
 _NOT_HERE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EPERM, errno.ENXIO)
-_WAIT = 10.0  # seconds for another short command to finish
+WAIT = 10.0  # seconds for another short command to finish
 
 
 class Writer(Protocol):
@@ -200,5 +200,5 @@ def writer(path: str) -> Iterator[Writer]:
         finally:
             os.close(root)
         return
-    with open_store(path, create=False, wait=_WAIT) as store:
+    with open_store(path, create=False, wait=WAIT) as store:
         yield store

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from kvfs.cli.access import WAIT
 from kvfs.cli.report import percent, print_json
 from kvfs.control import ask_to_compact
 from kvfs.disk import Disk
@@ -19,7 +20,7 @@ from kvfs.units import show_size
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_WAIT = 10.0  # seconds for another short command to finish
+    from kvfs.config import Config
 
 
 def show_compact(store: str, keep_history: str | None, *, as_json: bool) -> None:
@@ -30,10 +31,10 @@ def show_compact(store: str, keep_history: str | None, *, as_json: bool) -> None
     store = os.path.abspath(store)
     retention = None if keep_history is None else Retention.parse(keep_history)
     disk = Disk()
-    read_config(store, disk)
+    config = read_config(store, disk)
     before = _bytes(disk, store)
     with percent("compacting") as step:
-        problem = _compact(disk, store, keep_history, retention, step)
+        problem = _compact(disk, store, config, keep_history, retention, step)
     after = _bytes(disk, store)
     if as_json:
         print_json({"before": before, "after": after, "left": problem})
@@ -47,11 +48,11 @@ def show_compact(store: str, keep_history: str | None, *, as_json: bool) -> None
 def _compact(
     disk: Disk,
     path: str,
+    config: Config,
     keep_history: str | None,
     retention: Retention | None,
     step: Callable[[int, int], None],
 ) -> str | None:
-    config = read_config(path, disk)
     if config.format == "text":
         if not (retention or Retention.parse(config.keep_history)).is_all:
             compact_text(disk, path, config)
@@ -59,7 +60,7 @@ def _compact(
     holder = holder_of(disk, path)
     if holder and holder.mounted:
         return ask_to_compact(path, keep_history, step)
-    with open_store(path, create=False, wait=_WAIT) as store:
+    with open_store(path, create=False, wait=WAIT) as store:
         return store.compact(retention, step)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from kvfs.checkpoint import BadCheckpointError
 from kvfs.errors import KvfsError, NoSpaceError, in_words
 from kvfs.retention import NOTHING, Retention
-from kvfs.store.compaction import IN_USE, THOROUGH, Fold, Mover, Policy
+from kvfs.store.compaction import IN_USE, NOT_TEXT, THOROUGH, Fold, Mover, Policy
 from kvfs.store.process import Order, Process
 from kvfs.store.watch import Watch
 
@@ -75,7 +75,6 @@ class Background:
         """Look after `core`, which is open for writing."""
         self._core = core
         self.watch = Watch(core, policy)
-        self._policy = policy
         self._process: Process | None = None
         self._mover: Mover | None = None
         self._order = Order((0, 0), policy)
@@ -213,7 +212,7 @@ class Background:
         """Begin with what somebody asked for."""
         core = self._core
         if not core.checkpoints.possible:
-            demand.finish("a text store is compacted while nobody has it open")
+            demand.finish(NOT_TEXT)
             return
         try:
             with self._lock():
@@ -228,7 +227,7 @@ class Background:
             demand.finish(str(error))
             return
         self._demand = demand
-        self._start(Order(core.log.stable, Policy(THOROUGH, 0), demand.retention, lean=demand.full))
+        self._start(Order(core.log.stable, THOROUGH, demand.retention, lean=demand.full))
 
     def _begin_full(self, demand: Demand, problem: str) -> None:
         """Begin anew with what somebody asked for on a disk that turned out to be full."""
@@ -353,7 +352,7 @@ class Keeper:
         self._thread.start()
 
     def stop(self) -> None:
-        """End it; not for who holds the lock of the store."""
+        """End it. Whoever holds the lock of the store first says `stop_soon`, or it waits for that."""
         self._stop.set()
         self._thread.join()
 

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs import config as store_config
 from kvfs.checkpoint import Checkpoint
-from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, StoreExistsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
-from kvfs.segment import check_header, damaged, name_of, numbers_of
+from kvfs.segment import name_of, numbers_of, verify
 from kvfs.store import exchange, snapshots
 from kvfs.store.checkpoints import DIRECTORY, Checkpoints
 from kvfs.store.compaction import remove_segments
@@ -262,12 +261,7 @@ class _Copy:
     def _copy(self, number: int, size: int, to: str) -> None:
         """Copy `size` bytes of a segment, verified, to stable storage, into the directory `to`."""
         data = self._read(self._source, number, 0, size)
-        try:
-            check_header(self._codec, self._config.id, number, data)
-            for _ in self._codec.scan(data, number, self._codec.header_size):
-                pass
-        except BadRecordError as error:
-            raise damaged(number, error) from None
+        verify(self._codec, self._config.id, number, data)
         self._disk.write_file(os.path.join(to, name_of(number)), data)
 
     def _copy_checkpoints(self, end: LogEnd) -> set[str]:

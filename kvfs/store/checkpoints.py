@@ -28,7 +28,7 @@ from kvfs.errors import CorruptionError, KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.retention import Retention
 from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
-from kvfs.store.keeping import LAST, Known, Plan, plan
+from kvfs.store.keeping import LAST, Known, Plan, plan, unbroken
 from kvfs.store.moment import read_snapshots
 from kvfs.store.readers import alone
 from kvfs.table import Table
@@ -203,12 +203,11 @@ class Checkpoints:
         if self.begins_with_log:
             return self._standing(None)
         numbers = set(self._segments())
-        last = max(numbers, default=0)
         found: Checkpoint | None = None
         for _, checkpoint in self.open_each():
             if not isinstance(checkpoint, Checkpoint):
                 continue
-            if numbers.issuperset(range(checkpoint.position.segment, last + 1)):
+            if unbroken(numbers, checkpoint.position.segment):
                 found, checkpoint = checkpoint, found  # noqa: PLW2901 - the newer one is closed
             if checkpoint:
                 checkpoint.close()
@@ -238,8 +237,7 @@ class Checkpoints:
     @property
     def begins_with_log(self) -> bool:
         """Whether no segment has been removed."""
-        numbers = self._segments()
-        return numbers == list(range(1, len(numbers) + 1))
+        return unbroken(set(self._segments()), 1)
 
     @contextmanager
     def opened(self, name: str) -> Iterator[Checkpoint]:

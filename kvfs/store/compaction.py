@@ -9,7 +9,6 @@ anywhere leaves a log that says the same, and the next round begins anew.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -19,7 +18,7 @@ from contextlib import nullcontext, suppress
 from operator import attrgetter
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from kvfs.errors import KvfsError, NoSpaceError
+from kvfs.errors import FULL_DISK, KvfsError, NoSpaceError
 from kvfs.records import Relocate
 from kvfs.recovery import LogPaths
 from kvfs.retention import NOTHING, Retention
@@ -48,8 +47,6 @@ _MOST = 1024 * 1024  # bytes that one who writes pays for at once
 _PRICE = 3
 """Bytes that are moved for each one that is written meanwhile."""
 IN_USE = "somebody reads the store; what may go is removed once nobody does"
-THOROUGH = 0.1
-"""The share of dead bytes at which compaction on demand sets in."""
 
 
 class Policy(NamedTuple):
@@ -60,6 +57,9 @@ class Policy(NamedTuple):
 
 
 DEFAULT = Policy()
+THOROUGH = Policy(0.1, 0)
+"""When it is asked for."""
+NOT_TEXT = "a text store is compacted while nobody has it open"
 
 
 class Fold(NamedTuple):
@@ -284,12 +284,12 @@ def compact(
     Raises what the log and the disk say.
     """
     if not core.checkpoints.possible:
-        return "a text store is compacted while nobody has it open"
+        return NOT_TEXT
     try:
         return _compact(core, retention, progress, lean=False)
     except OSError as error:
         all_kept = Retention.parse(core.config.keep_history).is_all
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or all_kept:
+        if error.errno not in FULL_DISK or all_kept:
             raise
     core.reserve.release()
     return _compact(core, NOTHING, progress, lean=True)
@@ -311,7 +311,7 @@ def _compact(
         found = fold(
             core.checkpoints,
             core.log.stable,
-            Policy(THOROUGH, 0),
+            THOROUGH,
             retention,
             twice=twice,
             lean=lean,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import threading
 import time
@@ -13,6 +12,7 @@ from kvfs import config as store_config
 from kvfs.checkpoint import live_of
 from kvfs.codec.base import CHUNK
 from kvfs.errors import (
+    FULL_DISK,
     ClosedError,
     ConfigError,
     CorruptionError,
@@ -159,7 +159,7 @@ class Core:
         try:
             self._replay()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self.reserve.release():
+            if error.errno not in FULL_DISK or not self.reserve.release():
                 raise
             self._replay()
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from kvfs.checkpoint import Position
     from kvfs.retention import Retention
@@ -118,6 +118,11 @@ def sparse(found: Plan, newest: Known, sizes: dict[int, int]) -> dict[int, int]:
     }
 
 
+def unbroken(numbers: Collection[int], first: int) -> bool:
+    """Tell whether `numbers`, of segments, has all from `first` to the last there is."""
+    return all(number in numbers for number in range(first, max(numbers, default=0) + 1))
+
+
 def behind(position: Position, sizes: dict[int, int]) -> int:
     """Return how many bytes of the log come behind `position`."""
     later = sum(size for number, size in sizes.items() if number > position.segment)
@@ -134,15 +139,10 @@ def _horizon(
         far = size is not None and behind(known.position, sizes) >= size
         if old or far:
             return known
-    last = max(sizes, default=0)
-    if all(number in sizes for number in range(1, last + 1)):
+    if unbroken(sizes, 1):
         return None
     # The beginning has gone before; what is there now has to last.
-    usable = [
-        known
-        for known in checkpoints
-        if all(number in sizes for number in range(known.position.segment, last + 1))
-    ]
+    usable = [known for known in checkpoints if unbroken(sizes, known.position.segment)]
     return usable[-1] if usable else None
 
 

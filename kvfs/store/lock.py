@@ -7,14 +7,13 @@ if the holder is a mount.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kvfs.errors import StoreLockedError
+from kvfs.errors import FULL_DISK, StoreLockedError
 
 if TYPE_CHECKING:
     from kvfs.disk import Disk
@@ -75,7 +74,7 @@ class Lock:
             try:
                 self._write(fd)
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in FULL_DISK:
                     raise  # on a full disk the lock counts without a name
         except OSError:
             self._disk.close(fd)

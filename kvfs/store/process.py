@@ -6,7 +6,6 @@ It needs files only, may be killed at any time, and goes with the one that start
 from __future__ import annotations
 
 import ctypes
-import errno
 import json
 import os
 import signal
@@ -16,7 +15,7 @@ import tempfile
 from typing import IO, NamedTuple
 
 from kvfs.disk import Disk
-from kvfs.errors import in_words
+from kvfs.errors import FULL_DISK, in_words
 from kvfs.retention import Retention
 from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.compaction import Fold, Policy, fold
@@ -40,7 +39,7 @@ class Order(NamedTuple):
 
 
 class Process:
-    """A process that makes a checkpoint, as `order` says.
+    """A process that makes a checkpoint, as it is told.
 
     `disk_full` tells of one that has ended whether that was why.
     """
@@ -48,8 +47,7 @@ class Process:
     disk_full = False
 
     def __init__(self, path: str, order: Order) -> None:
-        """Start it for the store at `path`. Raises what the system says."""
-        self.order = order
+        """Start it for the store at `path`, to do what `order` says. Raises what the system says."""
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         paths = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
         command = [sys.executable, "-P", "-m", __name__, path, json.dumps(order), str(os.getpid())]
@@ -119,7 +117,7 @@ def main(path: str, order: str, daemon: str) -> None:
         )
     except OSError as error:
         sys.stderr.write(in_words(error) + "\n")
-        sys.exit(_FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else 1)
+        sys.exit(_FULL if error.errno in FULL_DISK else 1)
     if found:
         found.dump(sys.stdout.buffer)
 

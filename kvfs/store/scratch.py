@@ -7,11 +7,10 @@ there already are written over in place.
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from kvfs.errors import KvfsError, NoSpaceError
+from kvfs.errors import FULL_DISK, KvfsError, NoSpaceError
 from kvfs.records import Location
 from kvfs.table.content import Extent, cut, overlay, within
 
@@ -98,7 +97,7 @@ def _refusals() -> Iterator[None]:
         yield
     except OSError as error:
         message = f"a file without a name: {error.strerror}"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL_DISK:
             raise NoSpaceError(message) from error
         raise KvfsError(message, error.errno) from error
 

@@ -7,11 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from kvfs.checkpoint import Checkpoint, agrees
-from kvfs.codec import BadRecordError
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError
 from kvfs.recovery import LogPaths, Replay
-from kvfs.segment import check_header, damaged, misplaced, name_of, numbers_of
+from kvfs.segment import misplaced, name_of, numbers_of, verify
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints
 from kvfs.store.directories import check_directories
@@ -246,12 +245,7 @@ def _verify_before(
         sizes[number] = len(data)
         if number == start.segment:
             data = data[: start.offset]
-        try:
-            check_header(codec, config.id, number, data)
-            for _ in codec.scan(data, number, codec.header_size):
-                counts[number] += 1
-        except BadRecordError as error:
-            raise damaged(number, error) from None
+        counts[number] += verify(codec, config.id, number, data)
 
 
 def _total(disk: Disk, segments: str) -> int:

@@ -37,13 +37,15 @@ class Watch:
         self._written = -core.log.replayed
         self._dead = 0
         self._live = core.live
-        self._held = self._unneeded() if core.writable and core.checkpoints.possible else 0
+        self._held: int | None = None
+        """Bytes of segments that only the past needs; not known until somebody asks."""
         self._last = time.monotonic()
 
     def _unneeded(self) -> int:
         """Return how many bytes before the checkpoint nothing of now needs, as far as the disk tells."""
         with suppress(OSError):
-            before = sum(self._core.checkpoints.sizes().values()) - self._core.log.replayed
+            log = self._core.log
+            before = sum(self._core.checkpoints.sizes().values()) - log.replayed - log.written
             return max(before - self._live, 0)
         return 0
 
@@ -102,17 +104,17 @@ class Watch:
             return True
         # What only the past needs goes as time does.
         kept, _ = self._retention
-        return (
-            kept is not None
-            and self._held >= self._policy.size
-            and self.age >= max(kept / 1e9 / _STEPS, _SELDOM)
-        )
+        if kept is None or self.age < max(kept / 1e9 / _STEPS, _SELDOM):
+            return False
+        if self._held is None:
+            self._held = self._unneeded()
+        return self._held >= self._policy.size
 
     def order(self) -> Order:
         """Return what a process is to do now. On a disk that is nearly full, history gives way."""
         order = Order(self._core.log.stable, self._policy, nice=not self.is_full())
         if self.is_low():
-            return order._replace(policy=Policy(THOROUGH, 0), retention=NOTHING, lean=True)
+            return order._replace(policy=THOROUGH, retention=NOTHING, lean=True)
         return order
 
     @property
