@@ -8,6 +8,11 @@ b'hello'
 >>> store.close()
 """
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from kvfs.errors import (
     ClosedError,
     ConfigError,
@@ -24,8 +29,10 @@ from kvfs.errors import (
     StoreFailedError,
     StoreLockedError,
 )
-from kvfs.store import Store, init
-from kvfs.store import open_store as open  # noqa: A004 - kvfs.open is the point
+
+if TYPE_CHECKING:
+    from kvfs.store import Store, init
+    from kvfs.store import open_store as open  # noqa: A004 - kvfs.open is the point
 
 __version__ = "0.1.0"
 
@@ -48,3 +55,14 @@ __all__ = [
     "init",
     "open",
 ]
+
+_LATER = {"Store": "Store", "init": "init", "open": "open_store"}
+"""What is imported when it is first used, since the command line starts without it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    found = globals()[name] = getattr(import_module("kvfs.store"), _LATER[name])
+    return found

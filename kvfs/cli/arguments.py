@@ -64,3 +64,4 @@ AT = click.option(
     help="As it was then: a sequence number, a time such as 2026-11-28T12:30, '2h ago', or a snapshot.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+HISTORY = "The past to keep: a time (1d), a size (1GiB), both (1d,1GiB), 0 or all."

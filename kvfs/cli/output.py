@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,3 +27,11 @@ def printing() -> Iterator[None]:
 def quoted(key: bytes) -> str:
     """Return `key` in quotes, with escapes for what is no text."""
     return repr(key.decode(errors="backslashreplace"))
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Exit with `status`, and one line on standard error that says why."""
+    line = " ".join(message.split())
+    if sys.stderr is not None:
+        sys.stderr.write(f"kvfs: {line}\n")
+    sys.exit(status)

@@ -1,0 +1,138 @@
+"""The verbs that make a store, mount it and end that."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from kvfs.cli.arguments import AT, HISTORY, PATH, SIZE, ByteSize
+from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
+from kvfs.store.compaction import DEFAULT, Policy
+
+if TYPE_CHECKING:
+    from kvfs.daemon import MountOptions
+
+_PASSED_ON = frozenset(
+    {"allow_other", "allow_root", "noatime", "nodev", "nosuid", "noexec", "exec", "suid", "dev"}
+)
+
+
+@click.command("init")
+@click.argument("store", type=PATH)
+@click.option("--keep-history", default=DEFAULT_HISTORY, show_default=True, help=HISTORY)
+@click.option("--format", "form", type=click.Choice(FORMATS), default="binary", show_default=True)
+@click.option(
+    "--max-segment-size",
+    type=SIZE,
+    default=ByteSize(DEFAULT_SEGMENT_SIZE),
+    show_default=True,
+    help="Size at which a segment is closed, such as 64MiB.",
+)
+def init_command(store: str, form: str, max_segment_size: int, keep_history: str) -> None:
+    """Make a new store in a new or empty directory."""
+    from kvfs import init
+
+    init(store, format=form, max_segment_size=max_segment_size, keep_history=keep_history)
+
+
+@click.command("mount")
+@click.argument("store", type=PATH)
+@click.argument("mountpoint", type=PATH)
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
+@click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
+@click.option("--read-only", is_flag=True, help="Allow no changes.")
+@AT
+@click.option(
+    "--busy-poll/--no-busy-poll",
+    default=True,
+    show_default=True,
+    help="Look for the next request, or share the CPU of who sends it, before sleeping.",
+)
+@click.option(
+    "--durability",
+    type=click.Choice(["fsync", "always"]),
+    default="fsync",
+    show_default=True,
+    help="What waits for the disk: fsync(2) alone, or every close(2) as well.",
+)
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(min=1),
+    metavar="RECORDS",
+    help="Make a checkpoint after so many records, and not when it is worth its cost.",
+)
+@click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} From now on; kept in STORE.")
+@click.option(
+    "--compact-share",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT.share,
+    show_default=True,
+    help="Compact when so large a share of the segments is dead.",
+)
+@click.option(
+    "--compact-size",
+    type=SIZE,
+    default=ByteSize(DEFAULT.size),
+    show_default=True,
+    help="Compact when so many bytes are dead at least.",
+)
+def mount_command(
+    store: str,
+    mountpoint: str,
+    foreground: bool,
+    options: tuple[str, ...],
+    read_only: bool,
+    at: str | None,
+    busy_poll: bool,
+    durability: str,
+    checkpoint_every: int | None,
+    keep_history: str | None,
+    compact_share: float,
+    compact_size: int,
+) -> None:
+    """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
+    from kvfs import daemon
+
+    read_only = read_only or at is not None
+    chosen = _mount_options(options, read_only=read_only, durability=durability)
+    chosen = chosen._replace(
+        busy_poll=busy_poll,
+        at=at,
+        checkpoint_every=checkpoint_every,
+        keep_history=keep_history,
+        compact=Policy(compact_share, compact_size),
+    )
+    if foreground:
+        daemon.run(store, mountpoint, chosen)
+    else:
+        daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen)
+
+
+@click.command("unmount")
+@click.argument("mountpoint", type=PATH)
+def unmount_command(mountpoint: str) -> None:
+    """End the mount at MOUNTPOINT; returns once everything is synced."""
+    from kvfs import daemon
+    from kvfs.disk import Disk
+
+    daemon.unmount(mountpoint, Disk())
+
+
+def _mount_options(options: tuple[str, ...], *, read_only: bool, durability: str) -> MountOptions:
+    from kvfs.daemon import MountOptions
+
+    passed = []
+    for option in ",".join(options).split(","):
+        if option in {"", "rw"}:
+            continue
+        if option == "ro":
+            read_only = True
+        elif option in _PASSED_ON:
+            passed.append(option)
+        else:
+            known = ", ".join(sorted({"ro", "rw", *_PASSED_ON}))
+            message = f"unknown mount option {option!r}; known are {known}"
+            raise click.UsageError(message)
+    return MountOptions(read_only=read_only, durability=durability, options=tuple(passed))
