@@ -90,7 +90,8 @@ install_kvfs() {
         rm -rf "$venv"
         quietly "$python" -m venv "$venv"
     fi
-    quietly "$venv/bin/python" -m pip install --disable-pip-version-check -e "$here$extra"
+    quietly "$venv/bin/python" -m pip install --disable-pip-version-check \
+        --config-settings editable_mode=compat -e "$here$extra"
     printf '%s\n' "$wanted$extra" >"$stamp"
 }
 

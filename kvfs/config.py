@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import tomllib
 from typing import NamedTuple
 
@@ -46,7 +45,7 @@ def make(
 
     Raises `ConfigError` for a format or a size that cannot be.
     """
-    store_id = secrets.token_bytes(_ID_BYTES)
+    store_id = os.urandom(_ID_BYTES)
     return checked(Config(form, int(max_segment_size), store_id, created, keep_history))
 
 

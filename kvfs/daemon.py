@@ -21,7 +21,7 @@ from kvfs.control import Control
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, MountError, in_words
 from kvfs.store import holder_of, open_store
-from kvfs.store.compaction import DEFAULT, Policy
+from kvfs.store.keeping import DEFAULT, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

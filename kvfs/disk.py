@@ -7,14 +7,13 @@ error.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import stat
-import tempfile
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,10 +21,16 @@ if TYPE_CHECKING:
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
-_libc = ctypes.CDLL(None, use_errno=True)
 _NO_TMPFILE = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 _FILE_FLAGS = _FLAGS | os.O_NONBLOCK  # a FIFO would let us wait for its other end
+
+
+@cache
+def _libc() -> Any:
+    import ctypes
+
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class Disk:
@@ -73,6 +78,8 @@ class Disk:
         except OSError as error:
             if error.errno not in _NO_TMPFILE:
                 raise
+            import tempfile
+
             fd, path = tempfile.mkstemp(dir=directory)
             os.unlink(path)
             return fd
@@ -115,7 +122,9 @@ class Disk:
 
     def start_sync(self, fd: int, offset: int, length: int) -> None:
         """Let the disk begin with `length` bytes at `offset`; promises nothing."""
-        _libc.sync_file_range(
+        import ctypes
+
+        _libc().sync_file_range(
             fd, ctypes.c_longlong(offset), ctypes.c_longlong(length), _SYNC_FILE_RANGE_WRITE
         )
 
@@ -155,7 +164,9 @@ class Disk:
     def exchange(self, first: str, second: str) -> None:
         """Let the two paths change places, in one step."""
         paths = os.fsencode(first), os.fsencode(second)
-        if _libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+        if _libc().renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
+            import ctypes
+
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code), first)
 

@@ -13,9 +13,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from crc32c import crc32c
-
 from kvfs.checkpoint.format import ENDS, BadCheckpointError, Block
+from kvfs.checksum import crc32c
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,7 @@ import struct
 from collections import Counter
 from typing import NamedTuple
 
-from crc32c import crc32c
-
+from kvfs.checksum import crc32c
 from kvfs.table.tree import TreeState
 
 MAGIC = b"kvfs ckp"

@@ -6,8 +6,6 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from crc32c import crc32c
-
 from kvfs.checkpoint.blocks import Blocks
 from kvfs.checkpoint.format import (
     FOOTER,
@@ -26,6 +24,7 @@ from kvfs.checkpoint.format import (
     named,
     number_of,
 )
+from kvfs.checksum import crc32c
 from kvfs.errors import CorruptionError
 from kvfs.table.rows import weigh
 

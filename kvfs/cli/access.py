@@ -14,7 +14,7 @@ import stat
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
-from kvfs import keys, mounts
+from kvfs import keys
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, not_a_value
 from kvfs.log import check_length
@@ -25,6 +25,7 @@ from kvfs.store.opening import read_config
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kvfs import mounts
     from kvfs.config import Config
     from kvfs.store import Store
     from kvfs.store.kv import Look
@@ -183,6 +184,8 @@ def writer(path: str) -> Iterator[Writer]:
 
     Waits a little for another command to finish. Raises `StoreLockedError`.
     """
+    from kvfs import mounts
+
     disk = Disk()
     path = os.path.abspath(path)
     config = read_config(path, disk)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from crc32c import crc32c
-
+from kvfs.checksum import crc32c
 from kvfs.codec.base import CHUNK, BadRecordError, Data, Place, Scanned, Seeming, SegmentHeader
 from kvfs.codec.layout import BY_CODE, BY_TYPE, Kind, Layout
 from kvfs.keys import MAX_KEY

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from kvfs.checkpoint import BadCheckpointError
 from kvfs.errors import KvfsError, NoSpaceError, in_words
 from kvfs.retention import NOTHING, Retention
-from kvfs.store.compaction import IN_USE, NOT_TEXT, THOROUGH, Fold, Mover, Policy
+from kvfs.store.compaction import IN_USE, NOT_TEXT, Fold, Mover
+from kvfs.store.keeping import THOROUGH, Policy
 from kvfs.store.process import Order, Process
 from kvfs.store.watch import Watch
 

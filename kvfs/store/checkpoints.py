@@ -19,10 +19,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from crc32c import crc32c
-
 from kvfs.checkpoint import BadCheckpointError, Checkpoint, Position, write
 from kvfs.checkpoint.format import TRACE
+from kvfs.checksum import crc32c
 from kvfs.codec import BadRecordError
 from kvfs.errors import CorruptionError, KvfsError, in_words
 from kvfs.recovery import LogEnd, LogPaths, Replay

@@ -24,7 +24,7 @@ from kvfs.recovery import LogPaths
 from kvfs.retention import NOTHING, Retention
 from kvfs.segment import name_of
 from kvfs.store.checkpoints import remove_checkpoints
-from kvfs.store.keeping import sparse, victims
+from kvfs.store.keeping import THOROUGH, Policy, sparse, victims
 from kvfs.store.moment import read_snapshots
 from kvfs.store.readers import alone
 from kvfs.table import File
@@ -49,16 +49,6 @@ _PRICE = 3
 IN_USE = "somebody reads the store; what may go is removed once nobody does"
 
 
-class Policy(NamedTuple):
-    """When compaction sets in by itself: at so large a `share` of dead bytes, and so many of them."""
-
-    share: float = 0.4
-    size: int = 64 * 1024 * 1024
-
-
-DEFAULT = Policy()
-THOROUGH = Policy(0.1, 0)
-"""When it is asked for."""
 NOT_TEXT = "a text store is compacted while nobody has it open"
 
 

@@ -37,7 +37,6 @@ from kvfs.records import (
 from kvfs.recovery import LogPaths
 from kvfs.store import exchange
 from kvfs.store.checkpoints import Checkpoints, due_at_close
-from kvfs.store.compaction import remove_segments
 from kvfs.store.directories import check_directories
 from kvfs.store.lock import Lock
 from kvfs.store.readers import Reading, make_file
@@ -325,6 +324,8 @@ class Core:
 
     def remove(self, numbers: Iterable[int], snapshots: list[int], stale: Iterable[str]) -> bool:
         """Remove segments that were let go; see `remove_segments`."""
+        from kvfs.store.compaction import remove_segments
+
         going = sorted(numbers)
         return not going or remove_segments(self.disk, self.path, going, snapshots, stale)
 

@@ -23,6 +23,18 @@ _STEPS = 4
 """In so many steps the horizon moves on over the history that is to be kept."""
 
 
+class Policy(NamedTuple):
+    """When compaction sets in by itself: at so large a `share` of dead bytes, and so many of them."""
+
+    share: float = 0.4
+    size: int = 64 * 1024 * 1024
+
+
+DEFAULT = Policy()
+THOROUGH = Policy(0.1, 0)
+"""When it is asked for."""
+
+
 class Known(NamedTuple):
     """A good checkpoint: its name, where it stands, and the bytes of each segment in use there."""
 

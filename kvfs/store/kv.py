@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -11,8 +12,6 @@ from kvfs.errors import (
     not_a_value,
 )
 from kvfs.records import Attrs, Delete, Put, Rename
-from kvfs.store.background import Background, Keeper
-from kvfs.store.compaction import compact
 from kvfs.store.content import Content
 from kvfs.store.files import Files
 from kvfs.table import File, Node
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
 
     from kvfs.config import Config
     from kvfs.retention import Retention
-    from kvfs.store.compaction import Policy
+    from kvfs.store.background import Background, Keeper
     from kvfs.store.core import Core
+    from kvfs.store.keeping import Policy
 
 
 def _bytes(text: bytes | str) -> bytes:
@@ -64,8 +64,7 @@ class Store:
         self.files = Files(core, self._content)
         """The file interface, for the mount."""
         core.nameless = self.files.nameless_segments
-        self.background = Background(core, policy)
-        """What is due beside all else."""
+        self._policy = policy
         self._keeper: Keeper | None = None
         core.on_roll = self._note_roll
 
@@ -322,10 +321,19 @@ class Store:
         `progress` is called with the files seen to and those there are. Nobody
         else can use the store meanwhile. Raises what the log and the disk say.
         """
+        from kvfs.store.compaction import compact
+
         with self._core.lock:
             self._core.check(write=True)
             self._content.commit_all()
             return compact(self._core, retention, progress)
+
+    @cached_property
+    def background(self) -> Background:
+        """What is due beside all else; who only reads for a moment does without."""
+        from kvfs.store.background import Background
+
+        return Background(self._core, self._policy)
 
     def maintain(self) -> float:
         """Do what is due in the background; return the seconds until it is to be called again.
@@ -339,6 +347,8 @@ class Store:
     def _note_roll(self) -> None:
         """See to what is due, where nobody calls `maintain`."""
         if self._keeper is None and self.background.watch.is_full():
+            from kvfs.store.background import Keeper
+
             self._keeper = Keeper(self.background.tick)
 
     def _stop_keeper(self) -> None:
@@ -356,16 +366,17 @@ class Store:
 
     def close(self) -> None:
         """Sync and close; nothing if closed already."""
-        self.background.stop_soon()
+        if self._core.writable:
+            self.background.stop_soon()
         self._stop_keeper()
         with self._core.lock:
             if self._core.closed:
                 return
             full = False
             try:
-                full = self._core.writable and self.background.watch.is_full()
-                self.background.stop()
                 if self._core.writable:
+                    full = self.background.watch.is_full()
+                    self.background.stop()
                     self._content.commit_all()
                     self.files.access_times.commit()
             finally:

@@ -17,9 +17,9 @@ from kvfs.errors import (
     StoreExistsError,
     in_words,
 )
-from kvfs.store.compaction import DEFAULT
 from kvfs.store.core import Core
 from kvfs.store.directories import initialise, is_blank, make_directory
+from kvfs.store.keeping import DEFAULT
 from kvfs.store.kv import Store
 from kvfs.store.lock import Lock
 from kvfs.store.moment import Moment, moment_of
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from kvfs.config import Config
-    from kvfs.store.compaction import Policy
+    from kvfs.store.keeping import Policy
 
 _WAIT = 10.0  # seconds for another process to make the same store
 

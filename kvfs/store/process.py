@@ -18,7 +18,8 @@ from kvfs.disk import Disk
 from kvfs.errors import FULL_DISK, in_words
 from kvfs.retention import Retention
 from kvfs.store.checkpoints import Checkpoints
-from kvfs.store.compaction import Fold, Policy, fold
+from kvfs.store.compaction import Fold, fold
+from kvfs.store.keeping import Policy
 
 _NICE = 10
 _PR_SET_PDEATHSIG = 1

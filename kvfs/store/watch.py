@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.retention import NOTHING, Retention
 from kvfs.store.checkpoints import due_in_background
-from kvfs.store.compaction import THOROUGH, Policy
+from kvfs.store.keeping import THOROUGH, Policy
 from kvfs.store.process import Order
 from kvfs.store.reserve import LEAST
 

@@ -19,7 +19,7 @@ from kvfs.errors import CorruptionError, KvfsError
 from kvfs.records import Location, Put
 from kvfs.recovery import LogPaths
 from kvfs.store.checkpoints import Checkpoints, Standing
-from kvfs.store.compaction import DEFAULT
+from kvfs.store.keeping import DEFAULT
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.process import Order
 from kvfs.store.repair import repair

@@ -14,9 +14,10 @@ from kvfs.errors import ConfigError, CorruptionError, PastGoneError, StoreLocked
 from kvfs.records import Attrs, Relocate
 from kvfs.retention import Retention
 from kvfs.store import snapshots
-from kvfs.store.compaction import Fold, Mover, Policy, fold, remove_segments
+from kvfs.store.compaction import Fold, Mover, fold, remove_segments
 from kvfs.store.files import Owner
 from kvfs.store.history import changes
+from kvfs.store.keeping import Policy
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.readers import held
 from kvfs.store.repair import repair

@@ -9,7 +9,7 @@ import click
 
 from kvfs.cli.arguments import AT, HISTORY, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
-from kvfs.store.compaction import DEFAULT, Policy
+from kvfs.store.keeping import DEFAULT, Policy
 
 if TYPE_CHECKING:
     from kvfs.daemon import MountOptions
