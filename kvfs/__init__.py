@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kvfs.errors import (
     ClosedError,
     ConfigError,
+    ConflictError,
     CorruptionError,
     KeyTooLongError,
     KvfsError,
@@ -39,6 +40,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ClosedError",
     "ConfigError",
+    "ConflictError",
     "CorruptionError",
     "KeyTooLongError",
     "KvfsError",

@@ -235,6 +235,8 @@ def _converse(
         atime="noatime" not in options.options,
     )
     syncer.also = filesystem.tick
+    if not options.read_only:
+        syncer.expired = filesystem.forget_expired
     syncer.start()
     control = None
     try:

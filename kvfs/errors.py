@@ -130,6 +130,12 @@ def not_a_value(key: bytes) -> NotAValueError:
     return NotAValueError(f"key {shown!r} names a special file, not a value")
 
 
+class ConflictError(KvfsError):
+    """What was to be replaced is not any more as it was to be."""
+
+    code = errno.ECANCELED
+
+
 class ReadOnlyError(KvfsError):
     """The store was opened for reading only."""
 

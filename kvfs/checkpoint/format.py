@@ -26,9 +26,11 @@ _STATE = struct.Struct("<QIIQIqIIqQQQIII")
 """Sequence number; segment and offset of the end; how many nodes; crc of the bytes before the end;
 time of the latest record; uid, gid and time that are the defaults; next inode number; next piece;
 how many values; how many bytes before the end `crc` is of; how many keys stand aside, and how many
-segments hold data of nodes: both follow."""
+segments hold data of nodes: both follow, and behind them, to the end, the files that expire."""
 _LIVE = struct.Struct("<IQ")
 """The number of a segment, and how many bytes of it the nodes take."""
+_EXPIRY = struct.Struct("<Qq")
+"""The number of a file, and when it expires, in ns since 1970."""
 _KEY = struct.Struct("<H")
 _BIG = struct.Struct(">Q")
 _NAMED = struct.Struct("<QB")
@@ -125,7 +127,7 @@ def load_index(data: bytes) -> list[Block]:
 def dump_state(position: Position, state: TreeState, live: Counter[int]) -> bytes:
     """Return the state part of a checkpoint; `live` are the bytes in use by segment."""
     sequence, segment, offset, trace, traced, time, nodes, defaults = position
-    next_ino, next_piece, values, shadowed = state
+    next_ino, next_piece, values, shadowed, expiries = state
     parts = [
         _STATE.pack(
             *(sequence, segment, offset, nodes, trace, time, *defaults),
@@ -135,13 +137,14 @@ def dump_state(position: Position, state: TreeState, live: Counter[int]) -> byte
     for key in sorted(shadowed):
         parts += (_KEY.pack(len(key)), key)
     parts += [_LIVE.pack(number, live[number]) for number in sorted(live)]
+    parts += [_EXPIRY.pack(*expiry) for expiry in expiries]
     return b"".join(parts)
 
 
 def load_state(data: bytes) -> tuple[Position, TreeState, Counter[int]]:
     """Return what `dump_state` was given. Raises `struct.error` for what is none."""
-    sequence, segment, offset, nodes, trace, time, *rest = _STATE.unpack_from(data)
-    *defaults, next_ino, next_piece, values, traced, aside, used = rest
+    sequence, segment, offset, nodes, trace, time, *fields = _STATE.unpack_from(data)
+    *defaults, next_ino, next_piece, values, traced, aside, used = fields
     keys = []
     place = _STATE.size
     for _ in range(aside):
@@ -149,12 +152,15 @@ def load_state(data: bytes) -> tuple[Position, TreeState, Counter[int]]:
         place += _KEY.size
         keys.append(data[place : place + length])
         place += length
-    live = Counter(dict(_LIVE.unpack_from(data, place + n * _LIVE.size) for n in range(used)))
+    rest = place + used * _LIVE.size
+    live = Counter(dict(_LIVE.iter_unpack(data[place:rest])))
+    expiries = tuple(_EXPIRY.iter_unpack(data[rest:]))
+    state = TreeState(next_ino, next_piece, values, frozenset(keys), expiries)
     uid, gid, created = defaults
     position = Position(
         *(sequence, segment, offset, trace, traced, time, nodes), (uid, gid, created)
     )
-    return position, TreeState(next_ino, next_piece, values, frozenset(keys)), live
+    return position, state, live
 
 
 def dump_footer(parts: list[tuple[int, int]], body: int, store_id: bytes) -> bytes:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between syncs in the background
 _QUICK = 0.001  # seconds of a sync that the thread that serves does itself
-_MOST = 1000  # access times to log at once: some milliseconds
+_MOST = 1000  # access times to log, or files to remove, at once: some milliseconds
 
 Done = Callable[[int], object]
 """Told 0, or the errno that says why not."""
@@ -57,6 +57,8 @@ class Syncer:
         self._noted = ""
         self.also: Callable[[], object] = lambda: None
         """What else is to be done every second, without the lock of the store."""
+        self.expired: Callable[[list[tuple[int, bytes, int]]], object] = lambda _names: None
+        """Told the names that were removed since their time was over: see `Files.expire`."""
         self._thread = threading.Thread(target=self._run, name="kvfs-sync", daemon=True)
 
     def start(self) -> None:
@@ -125,7 +127,7 @@ class Syncer:
             return None if self._stopping and not waiting else waiting
 
     def _tick(self) -> None:
-        """Log what was added to files, or read; free what the table holds for those of late.
+        """Log what was added to files, or read; free what is held for those of late; remove what expired.
 
         A full disk is no failure: those who write are told, and may make room.
         """
@@ -134,6 +136,7 @@ class Syncer:
                 self._store.files.content.commit_runs()
                 self._store.files.access_times.commit(_MOST)
                 self._store.files.settle()
+                self.expired(self._store.files.expire(_MOST))
         except KvfsError as error:
             self._note(error)
 

@@ -276,6 +276,10 @@ class Session:
         else:
             self._stale.append((nodeid, name))
 
+    def forget_name_now(self, nodeid: int, name: bytes) -> None:
+        """Make the kernel forget a name; for other threads, where no call is being answered."""
+        self._to_forget.put((nodeid, name))
+
     def _serve(self) -> bool:
         buffer = bytearray(_BUFFER)
         buffers, everything = [buffer], memoryview(buffer)

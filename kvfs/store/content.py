@@ -157,7 +157,7 @@ class Content:
         kept = self._pending.get(node.ino)
         fresh = Pending(node, replaced=True, born=kept.born if kept else None)
         fresh.buffer += value
-        fresh.touched = self._core.now()
+        fresh.touched = self._now(node)
         self._pending[node.ino] = fresh
         try:
             self.commit(node)
@@ -176,7 +176,7 @@ class Content:
         """
         if offset + len(data) > MAX_FILE:
             raise PosixError(errno.EFBIG)
-        now = self._core.now()
+        now = self._now(node)
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and pending.takes(offset, len(data)):
             self._put(pending, offset, data)
@@ -203,7 +203,15 @@ class Content:
         elif offset + len(data) > MAX_FILE:
             raise PosixError(errno.EFBIG)
         else:
-            core.commit(Write(core.table.key_of(node), offset, data, core.now()))
+            core.commit(Write(core.table.key_of(node), offset, data, core.after(node.ctime)))
+
+    def changed(self, node: File) -> int:
+        """Return the time of the last change of `node`, as its users see it, in nanoseconds."""
+        pending = self._pending.get(node.ino)
+        return max(node.ctime, pending.touched or 0) if pending else node.ctime
+
+    def _now(self, node: File) -> int:
+        return self._core.after(self.changed(node))
 
     def _put(self, pending: Pending, offset: int, data: bytes | memoryview) -> None:
         """Put `data` into the buffer, if the file still fits into a record then."""
@@ -224,7 +232,7 @@ class Content:
         """Cut the file to `size` bytes, or extend it by a hole."""
         if size > MAX_FILE:
             raise PosixError(errno.EFBIG)
-        now = self._core.now()
+        now = self._now(node)
         pending = self._pending.get(node.ino)
         if pending and pending.replaced and size <= len(pending.buffer) + HOLE:
             grown = size - len(pending.buffer)

@@ -86,6 +86,8 @@ class Core:
         """
         self.checkpoint_every = checkpoint_every
         self._moment = moment
+        self.expires = moment is None
+        """Whether what has expired is over: not in a moment of the past."""
         self.disk = disk
         self.path = path
         self.config = config
@@ -265,6 +267,14 @@ class Core:
         self._last_time = min(self.now() + 1, MAX_TIME - 1)
         return self._last_time
 
+    def after(self, time: int) -> int:
+        """Return the time now, or the next after `time` if that is not before it.
+
+        So each change of a file has a ctime of its own, however quickly they come.
+        """
+        now = self.now()
+        return now if now > time else min(time + 1, MAX_TIME - 1)
+
     def check(self, *, write: bool = False) -> None:
         """Raise `ClosedError`, `ReadOnlyError` or `StoreFailedError` where they hold."""
         if self.closed:
@@ -374,6 +384,26 @@ class Core:
         if number >= self._replay_ino:
             self._replay_ino = number + 1
         return number
+
+    def commit_batch(self, records: Iterable[Record]) -> None:
+        """Commit `records` as one batch. Those that make a node have any number, and get a free one.
+
+        They are to fit each other and the table, and to make no directories by the way but where
+        they make a node. Raises as `commit` does.
+        """
+        number = before = max(self.table.next_ino, self._replay_ino)
+        numbered: list[Any] = []
+        for record in records:
+            made: Any = record
+            if getattr(record, "attrs", NO_ATTRS).ino is not None:
+                number += record.key.count(b"/") + 1  # as many directories may come with it
+                made = made._replace(attrs=made.attrs._replace(ino=number - 1))
+            numbered.append(made)
+        if number >= MAX_INO:
+            raise NoSpaceError("there are no inode numbers left")
+        self.commit(*numbered, atomic=len(numbered) > 1)
+        if self.table.next_ino > before:
+            self._replay_ino = self.table.next_ino
 
     def move(self, record: Any) -> None:
         """Commit a rename or a link, which make directories on the way to `record.new`.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import stat
+import time
 from typing import Any, NamedTuple
 
 from kvfs import keys
@@ -130,6 +131,23 @@ class Files(Nodes):
             self._table.apply(record, None)
         self.drain()
 
+    def expire(self, most: int) -> list[tuple[int, bytes, int]]:
+        """Remove up to `most` files whose lifetime is over; return (directory, name, file) of each name.
+
+        Raises what the log says.
+        """
+        gone = []
+        now = time.time_ns()
+        for _ in range(most):
+            ino = self._table.expiries.first_expired(now)
+            node = None if ino is None else self._table.node(ino)
+            if node is None:
+                break
+            for parent, name in list(node.names()):
+                self.unlink(parent, name)
+                gone.append((parent, name, node.ino))
+        return gone
+
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
         directory, node = self._existing(parent, name)
@@ -165,6 +183,8 @@ class Files(Nodes):
             self._check_place(new_parent, new[1], new_key)
         if target is node:
             return
+        if flags != RENAME_EXCHANGE:
+            self.reserved.check(node, target)
         self._check_lengths(node, old_key, new_key)
         self._keep(old_parent)
         self._keep(new_parent)
@@ -177,6 +197,7 @@ class Files(Nodes):
         is_directory = isinstance(node, Directory)
         other = exchange and isinstance(target, Directory)
         self._core.move(Rename(old_key, new_key, is_directory, other, exchange, self._core.now()))
+        self.reserved.disarm(node.ino)
         self.drain()
 
     def _check_exchange(

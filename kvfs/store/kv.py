@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import stat
-from functools import cached_property
-from math import inf
-from typing import TYPE_CHECKING, NamedTuple, Self
+import time
+from collections.abc import MutableMapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from kvfs import keys
-from kvfs.errors import (
-    not_a_value,
-)
+from kvfs.errors import KvfsError, not_a_value
 from kvfs.records import Attrs, Delete, Put, Rename
-from kvfs.store.content import Content
-from kvfs.store.files import Files
+from kvfs.store.batch import Batch
+from kvfs.store.opened import Opened
+from kvfs.store.reserved import expiry_after
+from kvfs.store.views import Items, Key, Keys, Values
 from kvfs.table import File, Node
+from kvfs.table.lifetimes import EXPIRES
 
 if TYPE_CHECKING:
-    from collections import Counter
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
-    from kvfs.config import Config
-    from kvfs.retention import Retention
-    from kvfs.store.background import Background, Keeper
     from kvfs.store.core import Core
     from kvfs.store.keeping import Policy
 
+ANY = "any"
+"""Stands for whatever version there is."""
+_MANY = 1_000_000
 
-def _bytes(text: bytes | str) -> bytes:
+
+def _bytes(text: object) -> bytes:
     """Return `text` as bytes. Raises `TypeError` for what is neither text nor bytes."""
     if type(text) is bytes:
         return text
@@ -49,29 +51,55 @@ class Look(NamedTuple):
     xattrs: dict[bytes, bytes]
 
 
-class Store:
-    """A key-value store in a directory; made by `kvfs.open`.
+class Store(Opened, MutableMapping[Key, bytes]):
+    """A key-value store in a directory, and a mapping; made by `kvfs.open`.
 
     Keys and values are bytes; `str` means UTF-8. Safe to use from several
     threads. What `put` and `delete` return from survives the death of the
     process; `sync` makes it survive a power cut.
+
+    >>> import kvfs, tempfile
+    >>> store = kvfs.open(tempfile.mkdtemp() + "/store")
+    >>> store["a/b"] = "1"
+    >>> store["a/b"], "c" in store, store.get("c"), len(store)
+    (b'1', False, None, 1)
+    >>> with store.batch():
+    ...     store["c"] = "2"
+    ...     del store["a/b"]
+    >>> dict(store)
+    {b'c': b'2'}
+    >>> seen = store.version("c")
+    >>> store.put("c", "3", if_version=seen)
+    >>> store.put("c", "4", if_version=seen)
+    Traceback (most recent call last):
+        ...
+    kvfs.errors.ConflictError: ...
+    >>> store.close()
     """
 
     def __init__(self, core: Core, policy: Policy) -> None:
         """Wrap an open core; use `kvfs.open`."""
-        self._core = core
-        self._content = Content(core)
-        self.files = Files(core, self._content)
-        """The file interface, for the mount."""
-        core.nameless = self.files.nameless_segments
-        self._policy = policy
-        self._keeper: Keeper | None = None
-        core.on_roll = self._note_roll
+        super().__init__(core, policy)
+        self._batch: Batch | None = None
 
-    # -- keys and values -------------------------------------------------------
+    __eq__ = object.__eq__  # two stores are the same if they are one
+    __hash__ = object.__hash__
 
-    def put(self, key: bytes | str, value: bytes | str) -> None:
+    # -- changing ------------------------------------------------------------------
+
+    def put(
+        self,
+        key: Key,
+        value: bytes | str,
+        *,
+        if_version: str | None = ANY,
+        ttl: float | str | None = None,
+    ) -> None:
         """Set the value of `key`.
+
+        With `if_version`, only if that is the version of `key` still, or if it is
+        None, if `key` is not there; else `ConflictError` is raised. `ttl` is how long
+        the key is to live from now on: seconds, or such as `"90s"` or `"2h"`.
 
         Raises `KeyTooLongError`, `NotAValueError`, `RecordTooLargeError`,
         `NoSpaceError`; then nothing has changed.
@@ -81,14 +109,30 @@ class Store:
         with core.lock:
             core.check(write=True)
             table = core.table
+            if table.expiries:
+                self._expire()
+            if self._batch or if_version is not ANY or ttl is not None:
+                self._put_with(key, value, if_version, ttl)
+                return
             ino = table.number_of(key)
             if ino is None:
                 core.put(key, value, core.now(), new=True)
             elif (changed := table.nodes.ctime_of(ino)) is not None:
-                core.put(key, value, max(core.now(), changed), new=False)
+                core.put(key, value, core.after(changed), new=False)
             else:
                 self._replace(key, table.nodes[ino], value)
                 self.files.settle()
+
+    def _put_with(
+        self, key: bytes, value: bytes, if_version: str | None, ttl: float | str | None
+    ) -> None:
+        """Set the value of `key` where that is not all."""
+        self._expect(key, if_version)
+        if self._batch:
+            self._batch.put(key, value, _expiry(ttl))
+            return
+        with self._one_batch() as batch:
+            batch.put(key, value, _expiry(ttl))
 
     def _replace(self, key: bytes, node: Node, value: bytes) -> None:
         """Set the value of a file that somebody may use."""
@@ -96,61 +140,18 @@ class Store:
             raise not_a_value(key)
         self._content.replace(node, value)
 
-    def get(self, key: bytes | str) -> bytes | None:
-        """Return the value of `key`, or None if it has none.
+    def delete(self, key: Key, *, if_version: str | None = ANY) -> bool:
+        """Remove `key` and tell whether it was there; if not, nothing is logged.
 
-        Raises `CorruptionError` if its stored bytes do not verify.
+        `if_version` is as for `put`.
         """
-        key = _bytes(key)
-        core = self._core
-        with core.lock:
-            core.check()
-            ino = core.table.number_of(key)
-            if ino is None:
-                return None
-            nodes = core.table.nodes
-            value = nodes.value_of(ino)
-            if value is not None:
-                return value
-            place = nodes.place_of(ino)
-            if place is not None:
-                value = core.value_at(*place)
-                nodes.keep_value(ino, value)
-                return value
-            node = nodes[ino]
-            return self._content.value(node) if isinstance(node, File) else None
-
-    def chunks(self, key: bytes | str, size: int = 1024 * 1024) -> Iterator[bytes] | None:
-        """Return the value of `key` in pieces of up to `size` bytes, or None if it has none.
-
-        For values that are too large to hold; a piece is as it is when it is
-        reached.
-        """
-        key = _bytes(key)
-        with self._core.lock:
-            self._core.check()
-            ino = self._core.table.number_of(key)
-            if ino is None or not self._core.table.nodes.is_file(ino):
-                return None
-        return self._pieces(ino, size)
-
-    def _pieces(self, ino: int, size: int) -> Iterator[bytes]:
-        offset = 0
-        while True:
-            with self._core.lock:
-                self._core.check()
-                node = self._core.table.nodes.look(ino)  # what it has may lie elsewhere by now
-                piece = self._content.read(node, offset, size) if isinstance(node, File) else b""
-            if not piece:
-                return
-            yield piece
-            offset += len(piece)
-
-    def delete(self, key: bytes | str) -> bool:
-        """Remove `key` and tell whether it was there; if not, nothing is logged."""
         key = _bytes(key)
         with self._core.lock:
             self._core.check(write=True)
+            self._expire()
+            self._expect(key, if_version)
+            if self._batch:
+                return self._batch.delete(key)
             node = self._core.table.find(key)
             if not isinstance(node, File):
                 return False
@@ -158,14 +159,75 @@ class Store:
             self.files.settle()
             return True
 
-    def look_of(self, key: bytes | str) -> Look | None:
-        """Return what the file at `key` has beside its value, or None if `key` has no value."""
-        with self._core.lock:
-            self._core.check()
-            node = self._core.table.look(_bytes(key))
+    def rename(self, old: Key, new: Key) -> bool:
+        """Move the value of `old` to the key `new`, in one record; False if there is none.
+
+        A value that `new` had is replaced.
+        """
+        old, new = _bytes(old), keys.check(_bytes(new))
+        core = self._core
+        with core.lock:
+            core.check(write=True)
+            self._expire()
+            if self._batch:
+                value = self.get(old)
+                if value is not None:
+                    self._batch.rename(old, new, value)
+                return value is not None
+            node, target = core.table.find(old), core.table.find(new)
             if not isinstance(node, File):
-                return None
-            return Look(stat.S_IMODE(node.mode), node.uid, node.gid, dict(node.xattrs or {}))
+                return False
+            if target is not None and not isinstance(target, File):
+                raise not_a_value(new)
+            if old != new:
+                self._content.commit(node)
+                if target is not None:
+                    self._content.before_unlink(target)
+                core.move(Rename(old, new, time=core.now()))
+                self.files.drain()
+            self.files.settle()
+            return True
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Let what is put, deleted and renamed within `with` happen all or not at all.
+
+        Also where the process is killed; with an exception, nothing happens. Who
+        is in it sees the changes; all others wait. A version is that of before.
+        Raises what `put` does, and `KvfsError` EOPNOTSUPP for a text store, whose
+        log has no batches, or EBUSY within another batch.
+        """
+        with self._core.lock:
+            self._core.check(write=True)
+            if not self._core.log.codec.atomic:
+                message = "a text log has no batches"
+                raise KvfsError(message, errno.EOPNOTSUPP)
+            if self._batch:
+                message = (
+                    "there is a batch already; a batch within another one would not be its own"
+                )
+                raise KvfsError(message, errno.EBUSY)
+            self._expire()
+            with self._one_batch() as batch:
+                self._batch = batch
+                try:
+                    yield
+                finally:
+                    self._batch = None
+
+    @contextmanager
+    def _one_batch(self) -> Iterator[Batch]:
+        batch = Batch(self._core, self._content)
+        yield batch
+        self._core.check(write=True)
+        batch.commit()
+        self.files.drain()
+        self.files.settle()
+
+    def clear(self) -> None:
+        """Delete every key."""
+        for key in self.keys():
+            self.delete(key)
 
     def bring_back(self, key: bytes | str, value: bytes, look: Look) -> None:
         """Set the value of `key` and what its file has beside that, the latter first.
@@ -176,6 +238,7 @@ class Store:
         core, files = self._core, self.files
         with core.lock:
             core.check(write=True)
+            self._expire()
             if core.table.find(key) is None:
                 attrs = Attrs(mode=look.mode, uid=look.uid, gid=look.gid)
                 core.create(Put(key, b"", attrs, core.now()))
@@ -193,200 +256,177 @@ class Store:
             self._replace(key, node, value)
             files.settle()
 
-    def rename(self, old: bytes | str, new: bytes | str) -> bool:
-        """Move the value of `old` to the key `new`, in one record; False if there is none.
+    # -- looking -------------------------------------------------------------------
 
-        A value that `new` had is replaced.
+    @overload
+    def get(self, key: Key) -> bytes | None: ...
+    @overload
+    def get(self, key: Key, default: bytes) -> bytes: ...
+    @overload
+    def get(self, key: Key, default: Any) -> Any: ...
+    def get(self, key: Key, default: Any = None) -> Any:
+        """Return the value of `key`, or `default` if it has none.
+
+        Raises `CorruptionError` if its stored bytes do not verify.
         """
-        old, new = _bytes(old), keys.check(_bytes(new))
+        key = _bytes(key)
         core = self._core
         with core.lock:
-            core.check(write=True)
-            node, target = core.table.find(old), core.table.find(new)
-            if not isinstance(node, File):
-                return False
-            if target is not None and not isinstance(target, File):
-                raise not_a_value(new)
-            if old != new:
-                self._content.commit(node)
-                if target is not None:
-                    self._content.before_unlink(target)
-                core.move(Rename(old, new, time=core.now()))
-                self.files.drain()
-            self.files.settle()
-            return True
+            core.check()
+            if self._batch and self._batch.changes(key):
+                value = self._batch.get(key)
+                return default if value is None else value
+            table = core.table
+            ino = table.number_of(key)
+            if ino is None or (table.expiries and self._is_over(ino)):
+                return default
+            nodes = table.nodes
+            value = nodes.value_of(ino)
+            if value is not None:
+                return value
+            place = nodes.place_of(ino)
+            if place is not None:
+                value = core.value_at(*place)
+                nodes.keep_value(ino, value)
+                return value
+            node = nodes[ino]
+            return self._content.value(node) if isinstance(node, File) else default
 
-    def keys(self, prefix: bytes | str = b"") -> list[bytes]:
+    def chunks(self, key: Key, size: int = 1024 * 1024) -> Iterator[bytes] | None:
+        """Return the value of `key` in pieces of up to `size` bytes, or None if it has none.
+
+        For values that are too large to hold; a piece is as it is when it is
+        reached.
+        """
+        key = _bytes(key)
+        with self._core.lock:
+            self._core.check()
+            ino = self._core.table.number_of(key)
+            if ino is None or not self._core.table.nodes.is_file(ino) or self._is_over(ino):
+                return None
+        return self._pieces(ino, size)
+
+    def _pieces(self, ino: int, size: int) -> Iterator[bytes]:
+        offset = 0
+        while True:
+            with self._core.lock:
+                self._core.check()
+                node = self._core.table.nodes.look(ino)  # what it has may lie elsewhere by now
+                piece = self._content.read(node, offset, size) if isinstance(node, File) else b""
+            if not piece:
+                return
+            yield piece
+            offset += len(piece)
+
+    def version(self, key: Key) -> str | None:
+        """Return what names the state of `key`, another one after each change; None if it has no value."""
+        with self._core.lock:
+            self._core.check()
+            node = self._file(_bytes(key))
+            return None if node is None else self.files.reserved.version(node)
+
+    def look_of(self, key: Key) -> Look | None:
+        """Return what the file at `key` has beside its value, or None if `key` has no value.
+
+        But for a lifetime: what is brought back is there to stay.
+        """
+        with self._core.lock:
+            self._core.check()
+            node = self._file(_bytes(key))
+            if node is None:
+                return None
+            xattrs = {name: value for name, value in (node.xattrs or {}).items() if name != EXPIRES}
+            return Look(stat.S_IMODE(node.mode), node.uid, node.gid, xattrs)
+
+    def sorted_keys(self, prefix: Key = b"") -> list[bytes]:
         """Return the keys that start with `prefix` and have a value, sorted."""
         prefix = _bytes(prefix)
         with self._core.lock:
             self._core.check()
-            return sorted(key for key in self._core.table.valued() if key.startswith(prefix))
+            table = self._core.table
+            found: Any = (key for key in table.valued() if key.startswith(prefix))
+            if table.expiries:
+                found = (key for key in found if not self._is_over(table.number_of(key)))
+            if self._batch:
+                found = self._batch.keys(found, prefix)
+            return sorted(found)
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Yield every key with its value, sorted by key.
+    def keys(self, prefix: Key = b"") -> Keys:
+        """Return a view of the keys that start with `prefix` and have a value, sorted."""
+        return Keys(self, _bytes(prefix))
 
-        Values are read as they are reached: a key that is deleted meanwhile is
-        left out.
-        """
-        for key in self.keys():
-            value = self.get(key)
-            if value is not None:
-                yield key, value
+    def items(self, prefix: Key = b"") -> Items:
+        """Return a view of every key that starts with `prefix`, with its value, sorted by key."""
+        return Items(self, _bytes(prefix))
 
-    def __contains__(self, key: bytes | str) -> bool:
+    def values(self) -> Values:
+        """Return a view of the values, sorted by key."""
+        return Values(self)
+
+    def __getitem__(self, key: Key) -> bytes:
+        """Return the value of `key`. Raises `KeyError`."""
+        value = self.get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: Key, value: bytes | str) -> None:
+        """Set the value of `key`, as `put` does."""
+        self.put(key, value)
+
+    def __delitem__(self, key: Key) -> None:
+        """Remove `key`. Raises `KeyError`."""
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def __contains__(self, key: object) -> bool:
         """Tell whether `key` has a value."""
+        text = _bytes(key)
         with self._core.lock:
             self._core.check()
-            return isinstance(self._core.table.find(_bytes(key)), File)
+            if self._batch and self._batch.changes(text):
+                return self._batch.get(text) is not None
+            return self._file(text) is not None
 
     def __len__(self) -> int:
         """Return the number of keys that have a value."""
         with self._core.lock:
             self._core.check()
-            return self._core.table.values
+            count = self._core.table.values
+            if self._core.table.expiries and self._core.expires:
+                count -= self._core.table.expiries.expired(time.time_ns())
+            return self._batch.count(count) if self._batch else count
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the keys, sorted."""
-        return iter(self.keys())
+        return iter(self.sorted_keys())
 
-    # -- the store itself --------------------------------------------------------
+    # -- helpers -------------------------------------------------------------------
 
-    @property
-    def path(self) -> str:
-        """The directory of the store."""
-        return self._core.path
+    def _file(self, key: bytes) -> File | None:
+        """Return the file that `key` names, for reading only, if it has a value."""
+        node = self._core.table.look(key)
+        return node if isinstance(node, File) and not self._is_over(node.ino) else None
 
-    @property
-    def config(self) -> Config:
-        """What the store is: its format, segment size and id."""
-        return self._core.config
+    def _is_over(self, ino: int | None) -> bool:
+        """Tell whether the file `ino` has expired, and is there only until somebody removes it."""
+        core = self._core
+        return (
+            ino is not None
+            and core.expires
+            and core.table.expiries.has_expired(ino, time.time_ns())
+        )
 
-    @property
-    def lock(self) -> AbstractContextManager[object]:
-        """What keeps the threads apart that use the store; for those who use `files`."""
-        return self._core.lock
+    def _expire(self) -> None:
+        """Remove what has expired, so that nothing is built on it."""
+        if self._core.table.expiries and not self._batch:
+            self.files.expire(_MANY)
 
-    def sync(self) -> None:
-        """Return once everything put or deleted so far survives a power cut.
+    def _expect(self, key: bytes, version: str | None) -> None:
+        """Raise `ConflictError` unless `key` has `version`."""
+        if version is not ANY:
+            self.files.reserved.expect(self._core.table.look(key), version)
 
-        Raises `StoreFailedError` if the disk could not promise it.
-        """
-        with self._core.lock:
-            self._core.check(write=True)
-            self._content.commit_all()
-        self._core.log.sync()
 
-    @property
-    def position(self) -> int:
-        """How many records the log has."""
-        return self._core.log.sequence
-
-    @property
-    def checkpointed(self) -> int:
-        """How many records of the log come before the checkpoint that the store was opened from."""
-        return self._core.checkpointed
-
-    def live(self) -> Counter[int]:
-        """Return how many bytes of each segment, by number, the values of now take."""
-        with self._core.lock:
-            return self._core.live_bytes()
-
-    @property
-    def lost(self) -> int:
-        """How many bytes the log is shorter than it was when it was last closed."""
-        return self._core.log.lost
-
-    @property
-    def synced(self) -> int:
-        """How many records of the log survive a power cut."""
-        return self._core.log.synced
-
-    def sync_log(self) -> None:
-        """Bring what is logged to stable storage; may run in another thread."""
-        self._core.log.sync()
-
-    def check_healthy(self) -> None:
-        """Raise `StoreFailedError` if the store takes no more writes after a failure."""
-        self._core.log.check_writable()
-
-    def compact(
-        self,
-        retention: Retention | None = None,
-        progress: Callable[[int, int], object] = lambda _done, _total: None,
-    ) -> str | None:
-        """Give back the space of what is dead; return what was left undone, and why.
-
-        `retention` is how much of the past is kept, if not as the store says;
-        `progress` is called with the files seen to and those there are. Nobody
-        else can use the store meanwhile. Raises what the log and the disk say.
-        """
-        from kvfs.store.compaction import compact
-
-        with self._core.lock:
-            self._core.check(write=True)
-            self._content.commit_all()
-            return compact(self._core, retention, progress)
-
-    @cached_property
-    def background(self) -> Background:
-        """What is due beside all else; who only reads for a moment does without."""
-        from kvfs.store.background import Background
-
-        return Background(self._core, self._policy)
-
-    def maintain(self) -> float:
-        """Do what is due in the background; return the seconds until it is to be called again.
-
-        For who keeps the store open and calls it for as long.
-        """
-        self._core.on_roll = lambda: None
-        self._stop_keeper()
-        return self.background.tick() if self._core.writable else inf
-
-    def _note_roll(self) -> None:
-        """See to what is due, where nobody calls `maintain`."""
-        if self._keeper is None and self.background.watch.is_full():
-            from kvfs.store.background import Keeper
-
-            self._keeper = Keeper(self.background.tick)
-
-    def _stop_keeper(self) -> None:
-        if self._keeper:
-            self._keeper.stop()
-            self._keeper = None
-
-    def note_mounted(self) -> None:
-        """Tell others, in the lock file, that the mount that holds the store is there.
-
-        And set room aside, so that files can be removed on a full disk.
-        """
-        self.background.watch.set_aside()
-        self._core.note_mounted()
-
-    def close(self) -> None:
-        """Sync and close; nothing if closed already."""
-        if self._core.writable:
-            self.background.stop_soon()
-        self._stop_keeper()
-        with self._core.lock:
-            if self._core.closed:
-                return
-            full = False
-            try:
-                if self._core.writable:
-                    full = self.background.watch.is_full()
-                    self.background.stop()
-                    self._content.commit_all()
-                    self.files.access_times.commit()
-            finally:
-                self._content.close()
-                self._core.close(full=full)
-
-    def __enter__(self) -> Self:
-        """Return the store."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the store."""
-        self.close()
+def _expiry(ttl: float | str | None) -> int | None:
+    return None if ttl is None else expiry_after(ttl)

@@ -15,7 +15,9 @@ from kvfs import keys
 from kvfs.errors import PosixError
 from kvfs.records import Attrs, Delete, Removexattr, Setattr, Setxattr, new_tuple
 from kvfs.store.access import AccessTimes
+from kvfs.store.reserved import IF_VERSION, PREFIX, TTL, VERSION, Reserved
 from kvfs.table import Directory, File, Node, Special, is_aside
+from kvfs.table.lifetimes import EXPIRES
 from kvfs.table.table import remove_xattr, set_attrs, set_xattr
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Nodes:
         self._table = core.table
         self.content = content
         self.access_times = AccessTimes(core, content)
+        self.reserved = Reserved(content, keeps_time=core.log.codec.keeps_time)
         self._get = core.table.nodes.get
         self._references: dict[int, int] = {}
         self._opens: dict[int, int] = {}
@@ -221,6 +224,7 @@ class Nodes:
     def drain(self) -> None:
         """Look after the nodes that have just lost their last name."""
         for node in self._table.detached:
+            self.reserved.disarm(node.ino)
             if node.ino in self._references:
                 self._orphans[node.ino] = node
             elif isinstance(node, File):
@@ -245,7 +249,7 @@ class Nodes:
         if pending and not pending.replaced and attrs.mtime is not None:
             self._commit(node)
         # Later than any name that came into a directory before, logged or not.
-        record = Setattr(b"", attrs, time=self._core.tick())
+        record = Setattr(b"", attrs, time=max(self._core.tick(), self._next_time(node)))
         self._change(node, record, set_attrs)
         if pending:
             pending.explicit |= {
@@ -255,6 +259,8 @@ class Nodes:
     def getxattr(self, node: Node, name: bytes) -> bytes:
         """Return an extended attribute. Raises `PosixError` EOPNOTSUPP or ENODATA."""
         _check_namespace(name)
+        if name.startswith(PREFIX):
+            return self.reserved.get(node, name)
         value = (node.xattrs or {}).get(name)
         if value is None:
             raise PosixError(errno.ENODATA)
@@ -282,6 +288,11 @@ class Nodes:
         as on ext4.
         """
         _check_namespace(name)
+        if name.startswith(PREFIX):
+            self.reserved.set(
+                node, name, value, lambda value: self._keep_xattr(node, EXPIRES, value)
+            )
+            return
         there = name in (node.xattrs or ())
         if there and flags & os.XATTR_CREATE:
             raise PosixError(errno.EEXIST)
@@ -294,13 +305,23 @@ class Nodes:
         names = {name, *(node.xattrs or ())}
         if sum(map(len, names)) + len(names) > _MAX_XATTR:
             raise PosixError(errno.ENOSPC)
-        record = Setxattr(b"", name, value, time=self._core.now())
+        self._keep_xattr(node, name, value)
+
+    def _keep_xattr(self, node: Node, name: bytes, value: bytes) -> None:
+        record = Setxattr(b"", name, value, time=self._next_time(node))
         self._change(node, record, set_xattr)
 
     def removexattr(self, node: Node, name: bytes) -> None:
         """Remove an extended attribute. Raises `PosixError` EOPNOTSUPP or ENODATA."""
         self.getxattr(node, name)
-        record = Removexattr(b"", name, time=self._core.now())
+        if name == IF_VERSION:
+            self.reserved.disarm(node.ino)
+            return
+        if name == VERSION:
+            raise PosixError(errno.EPERM)
+        if name == TTL:
+            name = EXPIRES
+        record = Removexattr(b"", name, time=self._next_time(node))
         self._change(node, record, remove_xattr)
 
     def nameless_segments(self) -> set[int]:
@@ -329,6 +350,12 @@ class Nodes:
             self._core.commit(record)
 
     # -- helpers -----------------------------------------------------------------------
+
+    def _next_time(self, node: Node) -> int:
+        """Return the time of a change of `node`, later than that of any before."""
+        return self._core.after(
+            self.content.changed(node) if isinstance(node, File) else node.ctime
+        )
 
     def _commit(self, node: Node | None) -> None:
         if isinstance(node, File):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from kvfs import keys, records
 from kvfs.records import NO_ATTRS
 from kvfs.table.content import Extent, cut, overlay
+from kvfs.table.lifetimes import EXPIRES, parse_expiry
 from kvfs.table.node import (
     FIRST_INO,
     MAX_INO,
@@ -346,13 +347,18 @@ class Table(Tree):
         set_attrs(self._named(record.key, directory=record.directory), record)
 
     def _setxattr(self, record: records.Setxattr, _location: Location | None) -> None:
-        set_xattr(self._named(record.key, directory=record.directory), record)
+        node = self._named(record.key, directory=record.directory)
+        set_xattr(node, record)
+        if record.name == EXPIRES and isinstance(node, File):
+            self.expiries.set(node.ino, parse_expiry(record.value))
 
     def _removexattr(self, record: records.Removexattr, _location: Location | None) -> None:
         node = self._named(record.key, directory=record.directory)
         if not node.xattrs or record.name not in node.xattrs:
             raise inconsistent("there is no such attribute at", record.key)
         remove_xattr(node, record)
+        if record.name == EXPIRES:
+            self.expiries.set(node.ino, None)
 
     # -- helpers -----------------------------------------------------------------
 

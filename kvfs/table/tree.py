@@ -14,6 +14,7 @@ from kvfs import keys
 from kvfs.errors import PosixError
 from kvfs.table.entries import Names
 from kvfs.table.inodes import Inodes
+from kvfs.table.lifetimes import Expiries
 from kvfs.table.node import (
     CONTROL_INO,
     FIRST_INO,
@@ -36,13 +37,15 @@ class TreeState(NamedTuple):
     """What a tree has beside its nodes and names.
 
     The next number of a node, and of a directory for a long key; how many keys
-    have a value; and the keys that stand aside because a directory has their path.
+    have a value; the keys that stand aside because a directory has their path; and
+    the numbers of the files that have a lifetime, each with its end, ascending.
     """
 
     next_ino: int
     next_piece: int
     values: int
     shadowed: frozenset[bytes]
+    expiries: tuple[tuple[int, int], ...] = ()
 
 
 class Tree:
@@ -64,9 +67,10 @@ class Tree:
         self.detached: list[Node] = []
         base, state = below or (None, _EMPTY)
         self.nodes = Inodes(base)
-        self.next_ino, self._next_piece, self.values, shadowed = state
+        self.next_ino, self._next_piece, self.values, shadowed, expiries = state
         self._next_implicit = self.next_ino  # until `number` says
         self._shadowed = set(shadowed)
+        self.expiries = Expiries(expiries)
         if base is None:
             self._make_own(created)
         self.root = self.directory(ROOT_INO)
@@ -84,7 +88,8 @@ class Tree:
 
     def state(self) -> TreeState:
         """Return what there is beside the nodes and names."""
-        return TreeState(self.next_ino, self._next_piece, self.values, frozenset(self._shadowed))
+        shadowed, expiries = frozenset(self._shadowed), self.expiries.all()
+        return TreeState(self.next_ino, self._next_piece, self.values, shadowed, expiries)
 
     # -- looking -----------------------------------------------------------
 
@@ -261,6 +266,8 @@ class Tree:
         """Forget a node that has no name any more."""
         if node.nlink == 0:
             self.nodes.remove(node)
+            if self.expiries:
+                self.expiries.set(node.ino, None)
             self.detached.append(node)
 
     def number(self, ino: int, missing: int) -> None:

@@ -1,0 +1,77 @@
+"""Lifetimes: an extended attribute that says when a file is to go.
+
+To have one changes nothing by itself: who writes to the store deletes what has
+expired, so that the table depends on no clock.
+"""
+
+from __future__ import annotations
+
+import re
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EXPIRES = b"user.kvfs.expires"
+"""The extended attribute; its value are seconds since 1970, such as `1795887697.5`."""
+_VALUE = re.compile(rb"([0-9]{1,10})(?:\.([0-9]{1,9}))?")
+_SECOND = 1_000_000_000
+_DIGITS = 9
+
+
+def parse_expiry(value: bytes) -> int | None:
+    """Return the nanoseconds since 1970 that `value` says; None if it says none."""
+    match = _VALUE.fullmatch(value)
+    if match is None:
+        return None
+    return int(match[1]) * _SECOND + int((match[2] or b"").ljust(_DIGITS, b"0"))
+
+
+def dump_expiry(time: int) -> bytes:
+    """Return the value that says `time`, in nanoseconds since 1970."""
+    seconds, rest = divmod(time, _SECOND)
+    return b"%d.%09d" % (seconds, rest) if rest else b"%d" % seconds
+
+
+class Expiries:
+    """When the files expire that do; times are in nanoseconds since 1970."""
+
+    def __init__(self, expiries: Iterable[tuple[int, int]]) -> None:
+        """Start with these, each the number of a file and a time."""
+        self._times = dict(expiries)
+        self._heap = [(time, ino) for ino, time in self._times.items()]
+        heapify(self._heap)
+
+    def __len__(self) -> int:
+        """Return how many files expire."""
+        return len(self._times)
+
+    def all(self) -> tuple[tuple[int, int], ...]:
+        """Return each number with its time, ascending."""
+        return tuple(sorted(self._times.items()))
+
+    def set(self, ino: int, time: int | None) -> None:
+        """Let the file `ino` expire at `time`, or never."""
+        if time is None:
+            self._times.pop(ino, None)
+        else:
+            self._times[ino] = time
+            heappush(self._heap, (time, ino))
+
+    def has_expired(self, ino: int, now: int) -> bool:
+        """Tell whether the file `ino` has expired at the time `now`."""
+        return self._times.get(ino, now + 1) <= now
+
+    def expired(self, now: int) -> int:
+        """Return how many files have expired at the time `now`."""
+        return sum(time <= now for time in self._times.values())
+
+    def first_expired(self, now: int) -> int | None:
+        """Return the number of the file that expired first, if any has at the time `now`."""
+        while self._heap:
+            time, ino = self._heap[0]
+            if self._times.get(ino) == time:
+                return ino if time <= now else None
+            heappop(self._heap)
+        return None
