@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvfs.filesystem.attributes import entry
+from kvfs.filesystem.attributes import attributes, entry, listed, missing, named
 from kvfs.filesystem.handles import Handles, Listing
-from kvfs.filesystem.past import Past
+from kvfs.filesystem.past.place import Name
 from kvfs.fuse import protocol
-from kvfs.table import Node, is_aside
+from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO, Node, is_aside
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kvfs.filesystem.attributes import Attr
     from kvfs.filesystem.syncer import Syncer
     from kvfs.fuse import Header, Reply, Session
     from kvfs.store import Store
+
+_CONTROL = (Name(b".", CONTROL_INO), Name(b"..", ROOT_INO), Name(b"keys", KEYS_INO))
 
 
 class Base:
@@ -35,9 +39,7 @@ class Base:
         self._always = always
         self._atime = atime
         self._handles = Handles()
-        self._past = Past(store, session, self.statfs)
         self._listings: dict[int, Listing] = {}
-        store.background.may_adopt = lambda: not self._listings
         self._next_listing = 1
 
     def statfs(self, header: Header, body: memoryview) -> Reply:
@@ -54,6 +56,14 @@ class Base:
             below.f_frsize,
         )
 
+    def control(self, name: bytes) -> bytes:
+        """Return the entry of `name` in `.kvfs`, beside the keys, or that there is none."""
+        return missing(lasting=False)
+
+    def control_names(self) -> Sequence[Name]:
+        """Return what `.kvfs` is listed with."""
+        return _CONTROL
+
     def interrupt(self, header: Header, body: memoryview) -> Reply:
         """Let the call that is to be interrupted come to its end: it takes no long time."""
         return None
@@ -61,6 +71,10 @@ class Base:
     def _note_access(self, node: Node) -> None:
         if self._atime:
             self._files.access_times.note(node)
+
+    _attributes = staticmethod(attributes)
+    _listed = staticmethod(listed)
+    _named = staticmethod(named)
 
     def _fields(self, ino: int, parent: int) -> Attr:
         """Return the entry of the node `ino`, counting the reference that the kernel now has."""
@@ -83,6 +97,13 @@ class Base:
         for parent, name in places:
             self._session.forget_attributes(parent)
             self._session.forget_name(parent, name)
+
+    def answer_logged(self, header: Header) -> Reply:
+        """Answer once what has just been logged is as safe as a close is to make it."""
+        if not self._always:
+            return b""
+        self._answer_synced(header)
+        return None
 
     def _answer_synced(self, header: Header) -> None:
         """Answer once everything logged so far survives a power cut."""

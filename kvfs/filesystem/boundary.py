@@ -7,6 +7,7 @@ import logging
 import os
 
 from kvfs.errors import (
+    ConflictError,
     CorruptionError,
     KeyTooLongError,
     NoSpaceError,
@@ -18,7 +19,7 @@ from kvfs.errors import (
 from kvfs.fuse import protocol
 
 _log = logging.getLogger(__name__)
-_EXPECTED = (PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
+_EXPECTED = (ConflictError, PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _NAMES = {
     value: name.lower()

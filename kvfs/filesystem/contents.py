@@ -113,10 +113,7 @@ class Contents(Base):
             return b""
         self._content.commit(handle.node)
         handle.logged()
-        if not self._always:
-            return b""
-        self._answer_synced(header)
-        return None
+        return self.answer_logged(header)
 
     def release(self, header: Header, body: memoryview) -> Reply:
         """Close a file for good."""
@@ -132,10 +129,7 @@ class Contents(Base):
             raise
         finally:
             self._files.closed(node.ino)
-        if not (self._always and handle.changed):
-            return b""
-        self._answer_synced(header)
-        return None
+        return self.answer_logged(header) if handle.changed else b""
 
     def fsync(self, header: Header, body: memoryview) -> Reply:
         """Bring a file to stable storage."""

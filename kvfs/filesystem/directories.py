@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kvfs.filesystem.attributes import listed, named
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.handles import DOTS, Listing
-from kvfs.filesystem.past import CONTROL_NAMES, listing
+from kvfs.filesystem.past.place import listing
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, is_aside
 
@@ -45,11 +44,11 @@ class Directories(Base):
         """List names from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
         if fh == _CONTROL:
-            return listing(CONTROL_NAMES, body, plus=False)
+            return listing(self.control_names(), body, plus=False)
         parts = []
         for ino, name, position, file_type in self._from(fh, start):
             mode = self._files.stat_of(ino).mode if file_type is None else file_type
-            part = named(ino, mode, name, position)
+            part = self._named(ino, mode, name, position)
             size -= len(part)
             if size < 0:
                 break
@@ -60,9 +59,9 @@ class Directories(Base):
         """List names and attributes from a position of the snapshot on."""
         fh, start, size, _, _ = protocol.READ_IN.unpack_from(body)
         if fh == _CONTROL:
-            return listing(CONTROL_NAMES, body, plus=True)
+            return listing(self.control_names(), body, plus=True)
         lasting = not is_aside(header.nodeid)
-        stat_of, refer = self._files.stat_of, self._files.refer
+        stat_of, refer, listed = self._files.stat_of, self._files.refer, self._listed
         parts = []
         for ino, name, position, _ in self._from(fh, start):
             part = listed(stat_of(ino), name, position, lasting=lasting)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kvfs.errors import KvfsError, PosixError
 from kvfs.filesystem.answers import shown_names, sized
-from kvfs.filesystem.attributes import attributes
 from kvfs.filesystem.base import Base
 from kvfs.filesystem.privileges import unprivileged
 from kvfs.fuse import protocol
@@ -29,7 +28,7 @@ class Metadata(Base):
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of a node."""
-        return attributes(self._files.stat_of(header.nodeid))
+        return self._attributes(self._files.stat_of(header.nodeid))
 
     def setattr(self, header: Header, body: memoryview) -> Reply:
         """Set the flagged attributes."""
@@ -51,7 +50,7 @@ class Metadata(Base):
             self._truncate(self._files.file(node.ino), size, handle)
         if attrs != NO_ATTRS or not resized:
             self._files.setattr(node, attrs)
-        return attributes(self._files.stat(node))
+        return self._attributes(self._files.stat(node))
 
     def setxattr(self, header: Header, body: memoryview) -> Reply:
         """Set an extended attribute."""

@@ -39,22 +39,12 @@ class Names(Contents):
     def _missing(self, parent: int, name: bytes) -> bytes:
         """Return the answer where `parent` has no such name, or where it leads to the past."""
         if parent == CONTROL_INO:
-            return self._past.door(name)
+            return self.control(name)
         return missing(lasting=not is_aside(parent))
 
     def forget(self, header: Header, body: memoryview) -> Reply:
         """Take back references to one node."""
         self._files.forget(header.nodeid, protocol.FORGET_IN.unpack_from(body)[0])
-        return None
-
-    def batch_forget(self, header: Header, body: memoryview) -> Reply:
-        """Take back references to many nodes."""
-        (count,) = protocol.BATCH_FORGET_IN.unpack_from(body)
-        start, size = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
-        pairs = body[start : start + count * size]
-        for ino, references in protocol.FORGET_ONE.iter_unpack(pairs):
-            forget = self._past.forget if is_past(ino) else self._files.forget
-            forget(ino, references)
         return None
 
     def create(self, header: Header, body: memoryview) -> Reply:

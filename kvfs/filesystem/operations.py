@@ -13,15 +13,30 @@ from typing import TYPE_CHECKING
 from kvfs.filesystem.directories import Directories
 from kvfs.filesystem.metadata import Metadata
 from kvfs.filesystem.names import Names
-from kvfs.filesystem.past import END, FIRST
+from kvfs.filesystem.past import CONTROL_NAMES, END, FIRST, Past, is_past
+from kvfs.filesystem.transactions import Transactions
 from kvfs.fuse import Apart, protocol
 
 if TYPE_CHECKING:
-    from kvfs.fuse import Handler
+    from collections.abc import Sequence
+
+    from kvfs.filesystem.past.place import Name
+    from kvfs.filesystem.syncer import Syncer
+    from kvfs.fuse import Handler, Header, Reply, Session
+    from kvfs.store import Store
 
 
 class Filesystem(Names, Directories, Metadata):
     """Translates FUSE requests; knows the handles and nothing of formats."""
+
+    def __init__(
+        self, store: Store, session: Session, syncer: Syncer, *, always: bool, atime: bool
+    ) -> None:
+        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted."""
+        super().__init__(store, session, syncer, always=always, atime=atime)
+        store.background.may_adopt = lambda: not self._listings
+        transactions = Transactions(store, self, session)
+        self._past = Past(store, session, self.statfs, transactions)
 
     def handlers(self) -> dict[int, Handler]:
         """Return what answers each request, by opcode."""
@@ -61,6 +76,24 @@ class Filesystem(Names, Directories, Metadata):
             protocol.RENAME2: self.rename2,
             protocol.LSEEK: self.lseek,
         }
+
+    def control(self, name: bytes) -> bytes:
+        """Return the entry of `name` in `.kvfs`, beside the keys, or that there is none."""
+        return self._past.door(name)
+
+    def control_names(self) -> Sequence[Name]:
+        """Return what `.kvfs` is listed with."""
+        return CONTROL_NAMES
+
+    def batch_forget(self, header: Header, body: memoryview) -> Reply:
+        """Take back references to many nodes."""
+        (count,) = protocol.BATCH_FORGET_IN.unpack_from(body)
+        start, size = protocol.BATCH_FORGET_IN.size, protocol.FORGET_ONE.size
+        pairs = body[start : start + count * size]
+        for ino, references in protocol.FORGET_ONE.iter_unpack(pairs):
+            forget = self._past.forget if is_past(ino) else self._files.forget
+            forget(ino, references)
+        return None
 
     def apart(self) -> Apart:
         """Return what answers the requests about nodes of the past."""

@@ -114,6 +114,8 @@ class Core:
         """Called when a new segment has got its first record."""
         self.pace: Callable[[int], object] | None = None
         """Called with the bytes of each commit while compaction has to keep up with those."""
+        self.witnesses: list[Callable[[Sequence[Record], int], object]] = []
+        """Called with the records of each commit, and how many there are in all then."""
         self._flock = Lock(disk, path)
         self._reading = Reading(disk, path)
         self.log.on_failure = self._flock.note_failure
@@ -297,13 +299,13 @@ class Core:
             if len(records) == 1:
                 location = self.log.append_one(records[0])
                 self.table.apply(records[0], location)
-                if self.pace or location.offset == self._head:
-                    self._follow((location,))
+                if self.pace or self.witnesses or location.offset == self._head:
+                    self._follow(records, (location,))
                 return
             locations = self.log.append(records, atomic=atomic)
             for record, location in zip(records, locations, strict=True):
                 self.table.apply(record, location)
-            self._follow(locations)
+            self._follow(records, locations)
         except CorruptionError as error:
             self.log.fail(f"a record that was logged cannot be applied ({error})")
             raise
@@ -314,10 +316,12 @@ class Core:
             self.short = True
             self.commit(*records, atomic=atomic)
 
-    def _follow(self, locations: Sequence[Location]) -> None:
+    def _follow(self, records: Sequence[Record], locations: Sequence[Location]) -> None:
         """Let those know of what was committed who have to keep up with it."""
         if any(location.offset == self._head for location in locations):
             self.on_roll()
+        for witness in self.witnesses:
+            witness(records, self.log.sequence)
         if self.pace:
             self.pace(sum(location.length for location in locations))
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvfs.store.background import Background, Keeper
     from kvfs.store.core import Core
     from kvfs.store.keeping import Policy
+    from kvfs.store.transaction import Transaction
 
 
 class Opened:
@@ -117,6 +118,13 @@ class Opened:
         from kvfs.store.background import Background
 
         return Background(self._core, self._policy)
+
+    def transaction(self) -> Transaction:
+        """Begin a transaction. Raises `KvfsError` EOPNOTSUPP for a text store."""
+        from kvfs.store.transaction import Transaction
+
+        self._core.check(write=True)
+        return Transaction(self._core, self.files)
 
     def maintain(self) -> float:
         """Do what is due in the background; return the seconds until it is to be called again.

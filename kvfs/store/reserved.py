@@ -83,6 +83,10 @@ class Reserved:
         else:
             keep(value)
 
+    def conditions(self) -> list[tuple[int, str | None]]:
+        """Return the files that have a condition, each with the version of what it may replace."""
+        return [(ino, _wanted(value)) for ino, value in self._conditions.items()]
+
     def disarm(self, ino: int) -> bool:
         """Forget the condition that the file `ino` has; tell whether there was one."""
         return self._conditions.pop(ino, None) is not None
@@ -93,8 +97,7 @@ class Reserved:
         An empty version stands for no file at all.
         """
         if node.ino in self._conditions:
-            wanted = self._conditions[node.ino].decode(errors="replace")
-            self.expect(target, wanted or None)
+            self.expect(target, _wanted(self._conditions[node.ino]))
 
     def expect(self, target: Node | None, version: str | None) -> None:
         """Raise `ConflictError` if `target` does not have `version`; None is no file."""
@@ -114,6 +117,11 @@ def expiry_after(lifetime: float | str) -> int:
         message = f"{str(lifetime)!r} is no lifetime; write seconds, or for example 90s, 5m, 2h, 1d"
         raise ConfigError(message)
     return time.time_ns() + length
+
+
+def _wanted(value: bytes) -> str | None:
+    """Return the version that the value of `if-version` asks for; an empty one stands for no file."""
+    return value.decode(errors="replace") or None
 
 
 def _left(node: File) -> bytes | None:

@@ -29,7 +29,10 @@ class SlowStore:
         content = SimpleNamespace(commit_runs=lambda: self.tick("runs"))
         times = SimpleNamespace(commit=lambda _most: self.tick("times"))
         self.files = SimpleNamespace(
-            content=content, access_times=times, settle=lambda: self.tick("settled")
+            content=content,
+            access_times=times,
+            settle=lambda: self.tick("settled"),
+            expire=lambda _most: [],
         )
 
     def tick(self, what):

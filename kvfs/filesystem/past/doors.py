@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kvfs import keys
 from kvfs.disk import Disk
-from kvfs.errors import ConfigError, KvfsError, PosixError
+from kvfs.errors import ConfigError, PosixError
 from kvfs.filesystem.attributes import attributes, entry, missing
-from kvfs.filesystem.past.later import NotYetError
+from kvfs.filesystem.past.later import NotYetError, alone
 from kvfs.filesystem.past.numbers import AT, SNAPSHOTS
 from kvfs.filesystem.past.place import Name, Place, directory
 from kvfs.fuse import protocol
@@ -19,14 +19,13 @@ from kvfs.store.moment import Moment, moment_of
 from kvfs.table import CONTROL_INO
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from kvfs.filesystem.past.inside import Inside
     from kvfs.filesystem.past.views import View, Views
     from kvfs.fuse import Handler, Header, Reply
     from kvfs.store import Store
 
-_EXPECTED = (errno.EINVAL, errno.EEXIST, errno.ENOENT)
 STEADY = 3.0
 """Seconds without use after which a time such as `2h ago` stands for another record."""
 
@@ -149,31 +148,14 @@ class Snapshots(Door):
     def mkdir(self, header: Header, body: memoryview) -> Reply:
         """Take a snapshot."""
         name = os.fsdecode(body[protocol.MKDIR_IN.size : -1].tobytes())
-        raise _alone(header, lambda: snapshots.take(self._store, name), self._entry)
+        raise alone(header, lambda: snapshots.take(self._store, name), self._entry)
 
     def rmdir(self, header: Header, body: memoryview) -> Reply:
         """Delete a snapshot; who is in it may go on."""
         name, path = os.fsdecode(body[:-1].tobytes()), self._store.path
-        raise _alone(header, lambda: snapshots.delete(path, name), lambda _none: b"")
+        raise alone(header, lambda: snapshots.delete(path, name), lambda _none: b"")
 
     def _entry(self, found: snapshots.Snapshot) -> bytes:
         view = self._views.view(SNAPSHOTS, os.fsencode(found.name), found.records - 1)
         view.time = found.time
         return self._inside.root(view, lasting=False)
-
-
-def _alone(header: Header, work: Callable[[], Any], then: Callable[[Any], Reply]) -> NotYetError:
-    """Return what to raise for `work` on a snapshot, which nobody else waits for.
-
-    A name that cannot be, or is taken, or is gone, is for who asked and for nobody else.
-    """
-
-    def quietly() -> Any:
-        try:
-            return work()
-        except KvfsError as error:
-            if error.errno in _EXPECTED:
-                raise PosixError(error.errno) from None
-            raise
-
-    return NotYetError(("snapshot", header.unique), quietly, lambda _made: None, then)

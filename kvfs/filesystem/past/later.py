@@ -8,7 +8,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from kvfs.errors import PosixError
+from kvfs.errors import KvfsError, PosixError
 from kvfs.filesystem.boundary import errno_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _TURN = 0.0005
 """Seconds until the thread that serves has its turn while another computes; Python's own are ten times as many."""
 _interval = sys.getswitchinterval()
+_EXPECTED = (errno.EINVAL, errno.EEXIST, errno.ENOENT)
 
 
 class NotYetError(Exception):
@@ -113,6 +114,23 @@ class Later:
 
     def _refuse(self, header: Header, failure: Exception) -> None:
         self._session.answer(header.unique, errno_of(header.opcode, failure))
+
+
+def alone(header: Header, work: Callable[[], Any], then: Callable[[Any], Reply]) -> NotYetError:
+    """Return what to raise for `work` which nobody else waits for.
+
+    A name that cannot be, or is taken, or is gone, is for who asked and for nobody else.
+    """
+
+    def quietly() -> Any:
+        try:
+            return work()
+        except KvfsError as error:
+            if error.errno in _EXPECTED:
+                raise PosixError(error.errno) from None
+            raise
+
+    return NotYetError(("alone", header.unique), quietly, lambda _made: None, then)
 
 
 _computing = 0

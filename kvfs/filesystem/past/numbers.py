@@ -17,7 +17,7 @@ FIRST, END = MAX_INO, FIRST_PIECE
 """Numbers of the past are not below the first, and below the second."""
 VIEWS = 1 << 17
 """No view has this number or a higher one."""
-AT, SNAPSHOTS, HISTORY = FIRST + 1, FIRST + 2, FIRST + 3
+AT, SNAPSHOTS, HISTORY, TRANSACTIONS = FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 6
 FIRST_VERSION = FIRST + 16
 """The first number of what is below `.kvfs/history`."""
 _BITS = 44

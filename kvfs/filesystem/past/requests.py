@@ -9,17 +9,18 @@ from kvfs.filesystem.past.doors import At, Snapshots
 from kvfs.filesystem.past.history import History
 from kvfs.filesystem.past.inside import Inside
 from kvfs.filesystem.past.later import Later
-from kvfs.filesystem.past.numbers import AT, HISTORY, SNAPSHOTS, split
+from kvfs.filesystem.past.numbers import AT, HISTORY, SNAPSHOTS, TRANSACTIONS, split
 from kvfs.filesystem.past.place import Name, Place
 from kvfs.filesystem.past.views import Views
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO
 
 if TYPE_CHECKING:
+    from kvfs.filesystem.transactions import Transactions
     from kvfs.fuse import Handler, Header, Reply, Session
     from kvfs.store import Store
 
-_DOORS = {b"at": AT, b"history": HISTORY, b"snapshots": SNAPSHOTS}
+_DOORS = {b"at": AT, b"history": HISTORY, b"snapshots": SNAPSHOTS, b"tx": TRANSACTIONS}
 CONTROL_NAMES = (
     Name(b".", CONTROL_INO),
     Name(b"..", ROOT_INO),
@@ -38,7 +39,9 @@ _REQUESTS = (
 class Past:
     """The past of a mounted store."""
 
-    def __init__(self, store: Store, session: Session, statfs: Handler) -> None:
+    def __init__(
+        self, store: Store, session: Session, statfs: Handler, transactions: Transactions
+    ) -> None:
         """Show the past of `store`; `statfs` tells of the disk below."""
         self._lock = store.lock
         self._later = Later(session, store.lock)
@@ -47,7 +50,14 @@ class Past:
         self._history = History(store, statfs)
         self._at = At(store, self._views, self._inside, statfs)
         snapshots = Snapshots(store, self._views, self._inside, statfs)
-        self._doors: dict[int, Place] = {AT: self._at, SNAPSHOTS: snapshots, HISTORY: self._history}
+        self._transactions = transactions
+        transactions.free_number = self._views.reserve
+        self._doors: dict[int, Place] = {
+            AT: self._at,
+            SNAPSHOTS: snapshots,
+            HISTORY: self._history,
+            TRANSACTIONS: transactions,
+        }
 
     def handlers(self) -> dict[int, Handler]:
         """Return what answers each request about a node of the past, by opcode."""
@@ -64,8 +74,10 @@ class Past:
 
     def forget(self, number: int, count: int) -> None:
         """Take back `count` references to a node of the past."""
-        view, _ = split(number)
-        if view:
+        view, ino = split(number)
+        if view in self._transactions.staged:
+            self._transactions.staged[view].forget_node(ino, count)
+        elif view:
             self._views.forget(number, count)
         else:
             self._history.forget(number, count)
@@ -83,6 +95,7 @@ class Past:
         """Answer no more, and let go of everything."""
         self._later.stop()
         with self._lock:
+            self._transactions.close()
             self._views.close()
 
     def _forget(self, header: Header, body: memoryview) -> Reply:
@@ -92,10 +105,12 @@ class Past:
     def _handler(self, name: str) -> Handler:
         inside, history = getattr(self._inside, name), getattr(self._history, name)
         doors = {number: getattr(door, name) for number, door in self._doors.items()}
-        handle = self._later.handle
+        handle, transactions = self._later.handle, self._transactions.staged
 
         def handler(header: Header, body: memoryview) -> Reply:
-            view, _ = split(header.nodeid)
+            view, ino = split(header.nodeid)
+            if view in transactions:
+                return transactions[view].answer(name, header._replace(nodeid=ino), body)
             place = inside if view else doors.get(header.nodeid, history)
             return handle(header, body, place)
 

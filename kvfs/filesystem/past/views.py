@@ -85,6 +85,7 @@ class Views:
         self._views: dict[int, View] = {}
         self._named: dict[tuple[int, bytes, int], View] = {}
         self._next = 1
+        self._reserved: set[int] = set()
         self._opened: dict[int, Opened] = {}
         self._to_close: list[Store] = []
         self._closed = False
@@ -125,10 +126,16 @@ class Views:
         """Tell whether something is open in a view, or it was used less than `seconds` ago."""
         return bool(view.handles) or self._now() - view.used < seconds
 
+    def reserve(self) -> int:
+        """Return a number that no view has, nor will have."""
+        number = self._free_number()
+        self._reserved.add(number)
+        return number
+
     def _free_number(self) -> int:
-        if len(self._views) >= VIEWS - 1:
+        if len(self._views) + len(self._reserved) >= VIEWS - 1:
             raise PosixError(errno.ENFILE)
-        while self._next in self._views:
+        while self._next in self._views or self._next in self._reserved:
             self._next = self._next % (VIEWS - 1) + 1
         number = self._next
         self._next = self._next % (VIEWS - 1) + 1
