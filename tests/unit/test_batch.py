@@ -138,7 +138,7 @@ def test_a_batch_that_is_refused_leaves_nothing(path, monkeypatch):
         def refuse(*_args, **_kwargs):
             raise NoSpaceError
 
-        with monkeypatch.context() as patch, pytest.raises(NoSpaceError):
+        with monkeypatch.context() as patch, pytest.raises(NoSpaceError):  # noqa: PT012
             patch.setattr(store._core.log, "append", refuse)
             with store.batch():
                 store.put("a", "2")
@@ -181,7 +181,7 @@ def test_a_batch_of_a_batch_a_closed_and_a_text_store(path, tmp_path):
     with store.batch(), pytest.raises(KvfsError) as refused, store.batch():
         pass
     assert refused.value.errno == errno.EBUSY
-    with pytest.raises(ClosedError), store.batch():
+    with pytest.raises(ClosedError), store.batch():  # noqa: PT012
         store.put("a", "1")
         store.close()
     with open_store(path) as again:
