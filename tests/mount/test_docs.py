@@ -39,7 +39,7 @@ def place(stores):
         (programs / program).write_text(f'#!/bin/sh\nexec {Path(sys.executable).with_name(program)} "$@"\n')
         (programs / program).chmod(0o755)
     # The script itself makes its default store beside it, in the repository.
-    script = f'exec {ROOT}/mount.sh "${{1:-kvfs-store}}" "${{2:-kvfs-mount}}"\n'
+    script = f'[ $# -gt 0 ] || set -- kvfs-store kvfs-mount\nexec {ROOT}/mount.sh "$@"\n'
     (directory / "mount.sh").write_text(f"#!/bin/sh\n{script}")
     (directory / "mount.sh").chmod(0o755)
     return directory
@@ -83,11 +83,13 @@ PYTHON = "```python\n{}\n```\n"
         CONSOLE.format("$ echo 1"),
         CONSOLE.format("$ true\n1"),
         CONSOLE.format("$ printf 'a\\nb\\nc\\n'\na\n...\nd"),
+        CONSOLE.format("$ printf 'a\\nb\\n'\na..."),
         CONSOLE.format("$ exit 1"),
         CONSOLE.format("1\n$ echo 1"),
         PYTHON.format("1 + 1  # 3"),
         PYTHON.format("print(2)  # 3"),
         PYTHON.format("for n in (1, 2):\n    print(n)  # 1"),
+        PYTHON.format("None  # 3"),
         PYTHON.format("undefined"),
         PYTHON.format("(\n    [1]\n)  # [2]"),
     ],
@@ -104,6 +106,7 @@ def test_what_is_wrong_is_seen(page, tmp_path):
         SH.format("# a comment\ntrue &&\n  echo 1 > file"),
         CONSOLE.format("$ echo 1\n1\n$ for n in 1 2; do\n>   echo $n\n> done\n1\n2"),
         CONSOLE.format("$ printf 'a\\nb\\nc\\n'\na\n...\nc\n$ true"),
+        CONSOLE.format("$ echo a\n...\na\n..."),
         CONSOLE.format("$ ls none\nls: ...none...: No such file or directory"),
         PYTHON.format("x = 1  # a comment\nx + 1  # 2\nprint(b'1')  # b'1'\nprint()\nNone  # nothing"),
         PYTHON.format("with open('f', 'w') as f:\n    print(f.name)  # f"),
