@@ -85,16 +85,19 @@ def _section(context: click.Context) -> Iterator[str]:
     """Give the lines of one command."""
     command = context.command
     usage = " ".join(command.collect_usage_pieces(context))
-    yield from (f"## {context.command_path}", "", "```text", f"{context.command_path} {usage}", "```")
+    yield from (
+        f"## {context.command_path}",
+        "",
+        "```text",
+        f"{context.command_path} {usage}",
+        "```",
+    )
     yield from ("", *_paragraphs(command.help or ""), "")
-    records = [
-        record
-        for parameter in command.get_params(context)
-        if (record := parameter.get_help_record(context)) and "--help" not in record[0]
-    ]
-    if records:
+    records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
+    options = [record for record in records if record and record[1] and "--help" not in record[0]]
+    if options:
         yield from ("| option | |", "|---|---|")
-        yield from (f"| `{_cell(names)}` | {_cell(text)} |" for names, text in records)
+        yield from (f"| `{names}` | {_cell(text)} |" for names, text in options)
         yield ""
 
 

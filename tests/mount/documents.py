@@ -58,7 +58,9 @@ class Session:
 
     def run(self, block):
         """Run `block`; `AssertionError` says what was amiss."""
-        {"sh": self._script, "console": self._commands, "python": self._python}[block.language](block)
+        {"sh": self._script, "console": self._commands, "python": self._python}[block.language](
+            block
+        )
 
     def _shell(self, script):
         # Each script has a shell of its own, who pastes has one for all: so none may leave the
@@ -99,7 +101,9 @@ def matches(wanted, output):
     A line of `...` stands for any lines, also none; within a line `...` stands for anything.
     """
     pattern = "".join(
-        r"(?:.*\n)*" if line.strip() == "..." else ".*".join(map(re.escape, line.split("..."))) + r"\n"
+        r"(?:.*\n)*"
+        if line.strip() == "..."
+        else ".*".join(map(re.escape, line.split("..."))) + r"\n"
         for line in wanted.rstrip("\n").split("\n")
     )
     return re.fullmatch(pattern, output.rstrip("\n") + "\n") is not None
@@ -166,12 +170,14 @@ def run_python(text, names, directory, line=1):
             output += repr(value) + "\n"
         wanted = next((comments[n] for n in range(at, 0, -1) if n in comments), None)
         if wanted is not None and (output or _is_literal(wanted)):
-            assert matches(wanted, output), f"line {line + at - 1}: {output}-- the page says {wanted}"
+            assert matches(wanted, output), (
+                f"line {line + at - 1}: {output}-- the page says {wanted}"
+            )
 
     tree = ast.fix_missing_locations(_Shows().visit(ast.parse(text)))
     names["_shown"] = shown
     with contextlib.chdir(directory), contextlib.redirect_stdout(printed):
-        exec(compile(tree, f"<block at line {line}>", "exec"), names)  # noqa: S102 - the page
+        exec(compile(tree, f"<block at line {line}>", "exec"), names)
 
 
 def environment(directory, programs):

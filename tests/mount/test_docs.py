@@ -36,7 +36,9 @@ def place(stores):
     programs = directory / ".venv" / "bin"
     programs.mkdir(parents=True)
     for program in ("kvfs", "python"):
-        (programs / program).write_text(f'#!/bin/sh\nexec {Path(sys.executable).with_name(program)} "$@"\n')
+        (programs / program).write_text(
+            f'#!/bin/sh\nexec {Path(sys.executable).with_name(program)} "$@"\n'
+        )
         (programs / program).chmod(0o755)
     # The script itself makes its default store beside it, in the repository.
     script = f'[ $# -gt 0 ] || set -- kvfs-store kvfs-mount\nexec {ROOT}/mount.sh "$@"\n'
@@ -108,7 +110,9 @@ def test_what_is_wrong_is_seen(page, tmp_path):
         CONSOLE.format("$ printf 'a\\nb\\nc\\n'\na\n...\nc\n$ true"),
         CONSOLE.format("$ echo a\n...\na\n..."),
         CONSOLE.format("$ ls none\nls: ...none...: No such file or directory"),
-        PYTHON.format("x = 1  # a comment\nx + 1  # 2\nprint(b'1')  # b'1'\nprint()\nNone  # nothing"),
+        PYTHON.format(
+            "x = 1  # a comment\nx + 1  # 2\nprint(b'1')  # b'1'\nprint()\nNone  # nothing"
+        ),
         PYTHON.format("with open('f', 'w') as f:\n    print(f.name)  # f"),
         "1. A list:\n\n    ```sh\n    true\n    ```\n",
     ],
@@ -120,7 +124,14 @@ def test_what_is_right_is_let_pass(page, tmp_path):
 
 def test_which_blocks_are_found():
     page = "\n".join(
-        [SH.format("1"), "```text\n2\n```", "```\n3\n```", "<!-- not run: why -->", SH.format("4"), SH.format("5")]
+        [
+            SH.format("1"),
+            "```text\n2\n```",
+            "```\n3\n```",
+            "<!-- not run: why -->",
+            SH.format("4"),
+            SH.format("5"),
+        ]
     )
     found = [(block.text.strip(), block.reason) for block in documents.blocks(page)]
     assert found == [("1", None), ("4", "why"), ("5", None)]
