@@ -11,11 +11,14 @@ run, nor is one below a comment
 import ast
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
 import subprocess
+import sys
 import tokenize
+import traceback
 from dataclasses import dataclass
 
 _BLOCK = re.compile(
@@ -54,7 +57,15 @@ class Session:
     def __init__(self, directory, environment):
         self._directory = directory
         self._environment = environment
-        self._names = {"__name__": "__main__"}
+        self._interpreter = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._interpreter:
+            self._interpreter.kill()
+            self._interpreter.communicate()
 
     def run(self, block):
         """Run `block`; `AssertionError` says what was amiss."""
@@ -92,7 +103,20 @@ class Session:
             assert status == 0 or wanted.strip(), f"{where}\nexit status {status}"
 
     def _python(self, block):
-        run_python(block.text, self._names, self._directory, block.line)
+        # One process for all blocks of a page, and not this one: a block that fails may leave a
+        # store open, whose holder is ended with the test.
+        if self._interpreter is None:
+            self._interpreter = subprocess.Popen(
+                [sys.executable, __file__],
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        print(json.dumps([block.text, block.line]), file=self._interpreter.stdin, flush=True)
+        amiss = json.loads(self._interpreter.stdout.readline())
+        assert amiss is None, amiss
 
 
 def matches(wanted, output):
@@ -153,7 +177,7 @@ def _comments(text):
     return comments
 
 
-def run_python(text, names, directory, line=1):
+def _run_python(text, names, line):
     """Run a program; what is shown where a comment stands must be what the comment says.
 
     That is what an expression prints, and its value unless that is None. Where
@@ -176,7 +200,7 @@ def run_python(text, names, directory, line=1):
 
     tree = ast.fix_missing_locations(_Shows().visit(ast.parse(text)))
     names["_shown"] = shown
-    with contextlib.chdir(directory), contextlib.redirect_stdout(printed):
+    with contextlib.redirect_stdout(printed):
         exec(compile(tree, f"<block at line {line}>", "exec"), names)
 
 
@@ -191,3 +215,20 @@ def environment(directory, programs):
         "LC_ALL": "C.UTF-8",
         "TZ": "UTC",
     }
+
+
+def _interpret():
+    """Run the programs that come as lines of JSON; answer each with what was amiss."""
+    names = {"__name__": "__main__"}
+    for request in sys.stdin:
+        text, line = json.loads(request)
+        amiss = None
+        try:
+            _run_python(text, names, line)
+        except Exception:
+            amiss = traceback.format_exc()
+        print(json.dumps(amiss), flush=True)
+
+
+if __name__ == "__main__":
+    _interpret()

@@ -50,11 +50,11 @@ def place(stores):
 @pytest.mark.parametrize("page", [*filter(with_blocks, PAGES)], ids=name)
 def test_a_page_can_be_pasted(page, place, tools):
     programs = place / ".venv" / "bin"
-    session = documents.Session(place, documents.environment(place, programs))
     try:
-        for block in documents.blocks(page.read_text()):
-            if block.reason is None:
-                session.run(block)
+        with documents.Session(place, documents.environment(place, programs)) as session:
+            for block in documents.blocks(page.read_text()):
+                if block.reason is None:
+                    session.run(block)
     finally:
         for mountpoint in tools.mounts_below(place):
             subprocess.run([programs / "kvfs", "unmount", mountpoint], check=False, timeout=60)
@@ -98,8 +98,9 @@ PYTHON = "```python\n{}\n```\n"
 )
 def test_what_is_wrong_is_seen(page, tmp_path):
     (block,) = documents.blocks(page)
-    with pytest.raises((AssertionError, NameError)):
-        documents.Session(tmp_path, dict(os.environ)).run(block)
+    session = documents.Session(tmp_path, dict(os.environ))
+    with session, pytest.raises(AssertionError):
+        session.run(block)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +120,8 @@ def test_what_is_wrong_is_seen(page, tmp_path):
 )
 def test_what_is_right_is_let_pass(page, tmp_path):
     (block,) = documents.blocks(page)
-    documents.Session(tmp_path, dict(os.environ)).run(block)
+    with documents.Session(tmp_path, dict(os.environ)) as session:
+        session.run(block)
 
 
 def test_which_blocks_are_found():
