@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.metadata import distribution
+from importlib.metadata import distribution, distributions
 from pathlib import Path
 
 import pytest
@@ -39,14 +39,14 @@ def built(tmp_path_factory):
     return sdist, wheel
 
 
-def needed(name, known=()):
-    """Return the distributions that `name` needs, and those that they need."""
+def needed(package, known=()):
+    """Return the names of the distributions that `package` needs, and that those need."""
     found = set(known)
-    for text in distribution(name).requires or ():
+    for text in package.requires or ():
         requirement = Requirement(text)
         wanted = requirement.marker is None or requirement.marker.evaluate({"extra": ""})
         if wanted and requirement.name not in found:
-            found |= needed(requirement.name, {*found, requirement.name})
+            found |= needed(distribution(requirement.name), {*found, requirement.name})
     return found
 
 
@@ -82,7 +82,9 @@ def test_the_wheel_works_in_a_clean_environment(built, tmp_path):
     # What it says that it needs, and nothing else of what is here.
     libraries = tmp_path / "libraries"
     libraries.mkdir()
-    for name in needed("kvfs"):
+    (site,) = (tmp_path / "venv" / "lib").glob("*/site-packages")
+    (installed,) = distributions(name="kvfs", path=[str(site)])
+    for name in needed(installed):
         for file in distribution(name).files:
             top = file.parts[0]
             if top != ".." and not (libraries / top).exists():

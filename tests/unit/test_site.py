@@ -104,3 +104,9 @@ def test_a_page_that_nothing_leads_to_fails(tmp_path):
     config = config.replace("hooks: [docs/hooks.py]\n", "") + "nav: [index.md]\n"
     (tmp_path / "mkdocs.yml").write_text(config)
     assert build(tmp_path / "site", tmp_path / "mkdocs.yml").returncode != 0
+
+
+def test_links_of_the_readme_lead_somewhere():
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
+    assert len(links) > 5
+    assert [link for link in links if not (ROOT / link).exists()] == []
