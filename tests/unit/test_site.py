@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import kvfs
 from kvfs.cli.main import cli
 
 ROOT = Path(__file__).parents[2]
@@ -62,9 +63,12 @@ def test_the_command_line_is_there_as_it_is(site):
 
 
 def test_python_is_there(site):
-    shown = text_of(site / "python-api.html")
-    for words in ("put(key: bytes | str", "read_only: bool = False", "StoreLockedError", "Raises"):
-        assert words in shown
+    found = set(re.findall(r'id="(kvfs\.[\w.]+)"', (site / "python-api.html").read_text()))
+    for name in set(kvfs.__all__):
+        assert found & {f"kvfs.{name}", f"kvfs.errors.{name}"}, name
+    for name in ("put", "get", "delete", "rename", "items", "sync", "compact", "close", "path"):
+        assert f"kvfs.Store.{name}" in found
+    assert "kvfs.Store.bring_back" not in found
 
 
 def test_pages_from_elsewhere_are_there_and_lead_to_others(site):
