@@ -74,14 +74,25 @@ quietly() {
     fi
 }
 
+# Tell whether all extras of $2, such as [a,b], are among those of $1.
+has_extras() {
+    local name
+    for name in ${2//[][,]/ }; do
+        case ",${1//[][]/}," in *",$name,"*) ;; *) return 1 ;; esac
+    done
+}
+
 # kvfs is installed anew when its dependencies may have changed; its own code
 # is used where it lies.
 install_kvfs() {
-    local extra=${1:-} stamp=$venv/.kvfs-installed wanted
+    local extra=${1:-} stamp=$venv/.kvfs-installed wanted installed
     wanted="$(cksum <"$here/pyproject.toml") $here"
     if command -v fusermount3 >/dev/null && [ -x "$venv/bin/kvfs" ]; then
         # What was installed with the test tools serves without them too.
-        case $(cat "$stamp" 2>/dev/null) in "$wanted$extra" | "$wanted"\[*) return 0 ;; esac
+        installed=$(cat "$stamp" 2>/dev/null) || true
+        case $installed in
+            "$wanted" | "$wanted"\[*\]) has_extras "${installed#"$wanted"}" "$extra" && return 0 ;;
+        esac
     fi
     find_python
     install_packages missing_packages

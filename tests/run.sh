@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set up kvfs with its test tools and run every check and test.
+# Set up kvfs with its test tools and run every check and test; those build the documentation too.
 # Arguments go to pytest: tests/run.sh tests/unit -k codec
 # More kills than the usual 30: KVFS_KILLS=1000 tests/run.sh tests/mount/test_kill.py -n 2
 set -euo pipefail

@@ -6,9 +6,6 @@ bin=$PWD/.venv/bin
 
 note() { printf 'benchmarks: %s\n' "$*" >&2; }
 
-# mount.sh takes what is installed with any tools for enough.
-grep -qs bench .venv/.kvfs-installed || rm -f .venv/.kvfs-installed
-
 # Packages of which one cannot be had must not keep the others away.
 if ! bash mount.sh --setup '[dev,bench]'; then
     note "trying the peers one by one"

@@ -120,3 +120,22 @@ def test_packages_that_cannot_be_installed_are_named(tmp_path):
     )
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "kvfs: install these and try again: one two\n"
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "enough"),
+    [
+        ("", "", True),
+        ("[dev]", "", True),
+        ("[dev]", "[dev]", True),
+        ("[dev,bench]", "[dev]", True),
+        ("[dev,bench]", "[bench,dev]", True),
+        ("", "[dev]", False),
+        ("[docs]", "[dev]", False),
+        ("[dev]", "[dev,bench]", False),
+        ("[develop]", "[dev]", False),
+    ],
+)
+def test_what_is_installed_with_more_tools_serves_with_fewer(installed, wanted, enough):
+    script = f"source {ROOT}/mount.sh; has_extras '{installed}' '{wanted}'"
+    assert (subprocess.run(["bash", "-c", script], check=False).returncode == 0) == enough
