@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys
 from kvfs.disk import Disk
-from kvfs.errors import KvfsError, not_a_value
+from kvfs.errors import ConflictError, KvfsError, not_a_value
 from kvfs.log import check_length
 from kvfs.records import Put
 from kvfs.store import holder_of, open_store
+from kvfs.store.kv import ANY
 from kvfs.store.opening import read_config
+from kvfs.store.reserved import TTL, VERSION, expiry_after, other_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,20 +33,23 @@ if TYPE_CHECKING:
     from kvfs.store.kv import Look
 
 _NOT_HERE = (errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EINVAL, errno.EPERM, errno.ENXIO)
+_BEGUN, _COMMIT = b".kvfs/tx", b".kvfs/commit"
 WAIT = 10.0  # seconds for another short command to finish
 
 
 class Writer(Protocol):
     """What the writing verbs need."""
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of `key`."""
+    def put(
+        self, key: bytes, value: bytes, *, if_version: str | None = ANY, ttl: str | None = None
+    ) -> None:
+        """Set the value of `key`, which lives for `ttl`, if it has the version."""
 
     def bring_back(self, key: bytes, value: bytes, look: Look) -> None:
         """Set the value of `key` and what its file has beside that."""
 
-    def delete(self, key: bytes) -> bool:
-        """Remove `key` and tell whether it was there."""
+    def delete(self, key: bytes, *, if_version: str | None = ANY) -> bool:
+        """Remove `key`, if it has the version, and tell whether it was there."""
 
 
 class MountedStore:
@@ -55,15 +60,23 @@ class MountedStore:
         self._root = root
         self._config = config
 
-    def put(self, key: bytes, value: bytes) -> None:
+    def put(
+        self, key: bytes, value: bytes, *, if_version: str | None = ANY, ttl: str | None = None
+    ) -> None:
         """Set the value of `key` at its path, or aside where a directory or file is in the way."""
-        self._put(key, value, None)
+        if ttl is not None:
+            expiry_after(ttl)  # which says what is wrong, if anything
+        if if_version is ANY:
+            self._put(key, value, None, ttl)
+            return
+        with self._transaction(key, if_version) as inside:
+            inside.put(key, value, ttl=ttl)
 
     def bring_back(self, key: bytes, value: bytes, look: Look) -> None:
         """Do the same, once the file looks like `look`."""
-        self._put(key, value, look)
+        self._put(key, value, look, None)
 
-    def _put(self, key: bytes, value: bytes, look: Look | None) -> None:
+    def _put(self, key: bytes, value: bytes, look: Look | None, ttl: str | None) -> None:
         keys.check(key)
         codec = self._config.codec()
         if not codec.atomic:
@@ -72,22 +85,62 @@ class MountedStore:
         names = keys.split(key)
         if names is not None:
             try:
-                self._write(names, value, look)
+                self._write(names, value, look, ttl)
             except OSError as error:
                 if isinstance(error, KvfsError) or error.errno not in _NOT_HERE:
                     raise
             else:
                 return
-        self._write(keys.aside(key), value, look)
+        self._write(keys.aside(key), value, look, ttl)
 
-    def delete(self, key: bytes) -> bool:
+    def delete(self, key: bytes, *, if_version: str | None = ANY) -> bool:
         """Remove the file of `key`."""
+        if if_version is not ANY:
+            with self._transaction(key, if_version) as inside:
+                return inside.delete(key)
         names = keys.split(key)
         if names is not None and self._unlink(names):
             return True
         return self._unlink(keys.aside(key))
 
-    def _write(self, names: list[bytes], value: bytes, look: Look | None) -> None:
+    @contextmanager
+    def _transaction(self, key: bytes, version: str | None) -> Iterator[MountedStore]:
+        """Do what is done within in a transaction, if `key` has `version`. Raises `ConflictError`."""
+        name = b"%s/%d-%s" % (_BEGUN, os.getpid(), os.urandom(8).hex().encode())
+        os.mkdir(name, dir_fd=self._root)
+        try:
+            root = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root)
+            try:
+                inside = MountedStore(root, self._config)
+                found = inside.version(key)
+                if found != version:
+                    raise other_version(found, version)
+                yield inside
+            finally:
+                os.close(root)
+            os.rename(name, _COMMIT, src_dir_fd=self._root, dst_dir_fd=self._root)
+        except BaseException as error:
+            with suppress(OSError):
+                os.rmdir(name, dir_fd=self._root)
+            conflict = isinstance(error, OSError) and error.errno == errno.ECANCELED
+            if conflict and not isinstance(error, KvfsError):
+                raise ConflictError("another has changed it meanwhile") from None
+            raise
+
+    def version(self, key: bytes) -> str | None:
+        """Return the version of `key`, None if it has no value."""
+        for names in (keys.split(key), keys.aside(key)):
+            try:
+                with self._parent(names or [], create=False) as directory:
+                    path = f"/proc/self/fd/{directory}/{os.fsdecode(names[-1])}"  # type: ignore[index]
+                    found = os.getxattr(path, VERSION, follow_symlinks=False)
+                return found.decode()
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENODATA, *_NOT_HERE):
+                    raise
+        return None
+
+    def _write(self, names: list[bytes], value: bytes, look: Look | None, ttl: str | None) -> None:
         with self._parent(names, create=True) as directory:
             if _kind(names[-1], directory) not in (None, stat.S_IFREG, stat.S_IFDIR):
                 raise not_a_value(b"/".join(names))
@@ -100,6 +153,8 @@ class MountedStore:
                 if look is not None:
                     _dress(fd, look)
                 os.ftruncate(fd, 0)
+                if ttl is not None:
+                    os.setxattr(fd, TTL, ttl.encode())
                 view = memoryview(value)
                 while view:
                     view = view[os.write(fd, view) :]

@@ -23,6 +23,7 @@ VERBS = {
     "put": "keys",
     "get": "keys",
     "delete": "keys",
+    "version": "keys",
     "list": "keys",
     "log": "past",
     "diff": "past",

@@ -103,8 +103,13 @@ class Reserved:
         """Raise `ConflictError` if `target` does not have `version`; None is no file."""
         found = self.version(target) if isinstance(target, File) else None
         if found != version or (target is not None and found is None):
-            message = f"its version is {found or 'none: it is not there'}, not {version or 'none'}"
-            raise ConflictError(message)
+            raise other_version(found, version)
+
+
+def other_version(found: str | None, wanted: str | None) -> ConflictError:
+    """Return the error where something has the version `found` and not the one that is `wanted`."""
+    message = f"its version is {found or 'none: it is not there'}, not {wanted or 'none'}"
+    return ConflictError(message)
 
 
 def expiry_after(lifetime: float | str) -> int:

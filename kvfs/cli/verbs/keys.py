@@ -10,19 +10,33 @@ import click
 from kvfs.cli.access import reader, writer
 from kvfs.cli.arguments import AT, KEY, PATH
 from kvfs.cli.output import fail
+from kvfs.store.kv import ANY
+
+IF_VERSION = click.option(
+    "--if-version",
+    metavar="VERSION",
+    default=ANY,
+    help="Only if KEY has this version; an empty one means: only if it is not there.",
+)
 
 
 @click.command("put")
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 @click.argument("value", type=KEY, required=False)
-def put_command(store: str, key: bytes, value: bytes | None) -> None:
+@IF_VERSION
+@click.option(
+    "--ttl", metavar="TIME", help="Remove KEY after so long: seconds, or 90s, 5m, 2h, 1d."
+)
+def put_command(
+    store: str, key: bytes, value: bytes | None, if_version: str, ttl: str | None
+) -> None:
     """Set KEY to VALUE, or to what comes on standard input."""
     if value is None:
         # All of it first, so that nobody waits for the store while we wait for input.
         value = sys.stdin.buffer.read()
     with writer(store) as target:
-        target.put(key, value)
+        target.put(key, value, if_version=if_version or None, ttl=ttl)
 
 
 @click.command("get")
@@ -39,13 +53,26 @@ def get_command(store: str, key: bytes, at: str | None) -> None:
             sys.stdout.buffer.write(piece)
 
 
+@click.command("version")
+@click.argument("store", type=PATH)
+@click.argument("key", type=KEY)
+def version_command(store: str, key: bytes) -> None:
+    """Print what names the state of KEY, for --if-version: another one after each change."""
+    with reader(store) as source:
+        found = source.version(key)
+    if found is None:
+        _no_key(key)
+    sys.stdout.write(found + "\n")
+
+
 @click.command("delete")
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
-def delete_command(store: str, key: bytes) -> None:
+@IF_VERSION
+def delete_command(store: str, key: bytes, if_version: str) -> None:
     """Remove KEY; fails if it is not there."""
     with writer(store) as target:
-        found = target.delete(key)
+        found = target.delete(key, if_version=if_version or None)
     if not found:
         _no_key(key)
 
