@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvfs.store.core import Core
     from kvfs.store.keeping import Policy
     from kvfs.store.transaction import Transaction
+    from kvfs.table import Table
 
 
 class Opened:
@@ -45,6 +46,11 @@ class Opened:
     def config(self) -> Config:
         """What the store is: its format, segment size and id."""
         return self._core.config
+
+    @property
+    def table(self) -> Table:
+        """The state itself, for those who only look at it and hold `lock`."""
+        return self._core.table
 
     @property
     def lock(self) -> AbstractContextManager[object]:
