@@ -59,8 +59,13 @@ class Plan:
     With a `prefix`, all keys get that.
     """
 
-    def __init__(self, read: Callable[[], Iterable[Entry]], prefix: bytes) -> None:
-        """Read the entries through, which can be read again.
+    def __init__(
+        self,
+        verify: Callable[[], Iterable[Entry]],
+        read: Callable[[], Iterable[Entry]],
+        prefix: bytes = b"",
+    ) -> None:
+        """Read the entries through with `verify`; from then on `read` gives them.
 
         Raises `KvfsError` where one cannot be kept.
         """
@@ -68,7 +73,8 @@ class Plan:
         self.number = 0
         self._late = False
         self._directories: set[bytes] = set()
-        for entry in self.entries():
+        linked: set[bytes] = set()
+        for entry in self._renamed(verify()):
             self.number += 1
             key = keys.check(entry.name.key)
             if stat.S_ISDIR(entry.mode):
@@ -76,12 +82,32 @@ class Plan:
                     message = f"no directory can be at {shown(key)}; nothing was changed"
                     raise KvfsError(message, errno.EINVAL)
                 self._directories.add(key)
+            elif entry.link:
+                linked.add(entry.link.key)
             self._late = self._late or entry.name.aside
+        if linked:
+            self._check_links(linked)
+
+    def _check_links(self, linked: set[bytes]) -> None:
+        """Raise `KvfsError` where one of the names `linked` does not come before a link to it."""
+        there: set[bytes] = set()
+        for entry in self.entries():
+            if entry.link and entry.link.key not in there:
+                message = (
+                    f"{shown(entry.name.key)} is a hard link to {shown(entry.link.key)},"
+                    " which does not come before it; nothing was changed"
+                )
+                raise KvfsError(message, errno.EINVAL)
+            if not stat.S_ISDIR(entry.mode) and entry.name.key in linked:
+                there.add(entry.name.key)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries with their new names."""
+        return self._renamed(self._read())
+
+    def _renamed(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         prefix = self._prefix
-        for entry in self._read():
+        for entry in entries:
             if not prefix:
                 yield entry
                 continue
@@ -133,40 +159,49 @@ def copy(plan: Plan, target: Target, advance: Callable[[int], object]) -> Counts
     """
     counts = Counts(skipped=target.lost)
     directories: list[tuple[list[bytes], Entry]] = []
+    above: list[bytes] = []  # which is there
     for entry in plan.passes():
         path = _place(target, entry.name)
-        _make_above(target, path)
+        if path[:-1] != above:
+            _make_above(target, path)
+            above = path[:-1]
+        kind = target.kind(path)
         if stat.S_ISDIR(entry.mode):
-            if path and target.kind(path) != stat.S_IFDIR:
-                _clear(target, path)
+            if kind != stat.S_IFDIR:
+                _clear(target, path, kind)
                 target.mkdir(path)
-            if not entry.implicit:
-                directories.append((path, entry))
+            directories.append((path, entry))
         else:
-            _bring(target, path, entry, counts)
+            if kind == stat.S_IFDIR:
+                above = []
+            _bring(target, path, kind, entry, counts)
         advance(1)
     for path, entry in reversed(directories):
         target.dress(path, entry)
     return counts
 
 
-def _bring(target: Target, path: list[bytes], entry: Entry, counts: Counts) -> None:
-    """Make a file, link or special file."""
+def _bring(
+    target: Target, path: list[bytes], kind: int | None, entry: Entry, counts: Counts
+) -> None:
+    """Make a file, link or special file where there is something of `kind`, or nothing."""
     if entry.link:
         old = _place(target, entry.link)
-        if target.kind(old) is None:
+        linked = target.kind(old)
+        if linked is None:
             counts.skipped[DEVICES] += 1
             return
         if old != path:
-            _clear(target, path)
+            _clear(target, path, kind)
             target.link(old, path)
-    elif (stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode)) and os.geteuid():
+        counts.keys += linked == stat.S_IFREG
+        return
+    if (stat.S_ISCHR(entry.mode) or stat.S_ISBLK(entry.mode)) and os.geteuid():
         counts.skipped[DEVICES] += 1
         return
-    else:
-        if not stat.S_ISREG(entry.mode) or target.kind(path) != stat.S_IFREG:
-            _clear(target, path)
-        target.make(path, entry)
+    if not stat.S_ISREG(entry.mode) or kind != stat.S_IFREG:
+        _clear(target, path, kind)
+    target.make(path, entry)
     if stat.S_ISREG(entry.mode):
         counts.keys += 1
         counts.bytes += entry.size
@@ -184,16 +219,19 @@ def _place(target: Target, name: Name) -> list[bytes]:
 
 def _make_above(target: Target, path: list[bytes]) -> None:
     """Make the directories above `path` that are not there."""
-    missing = len(path) - 1
-    while missing > 0 and target.kind(path[:missing]) is None:
-        missing -= 1
-    for end in range(missing + 1, len(path)):
-        target.mkdir(path[:end])
+    end = len(path) - 1
+    while end > 0 and (kind := target.kind(path[:end])) != stat.S_IFDIR:
+        if kind is not None:
+            name = shown(b"/".join(path[:end]))
+            message = f"{name} is no directory, and would have to be one"
+            raise KvfsError(message, errno.ENOTDIR)
+        end -= 1
+    for length in range(max(end, 0) + 1, len(path)):
+        target.mkdir(path[:length])
 
 
-def _clear(target: Target, path: list[bytes]) -> None:
-    """Remove what is at `path`, if anything."""
-    kind = target.kind(path)
+def _clear(target: Target, path: list[bytes], kind: int | None) -> None:
+    """Remove what is at `path`, which is of `kind`, if anything."""
     if kind == stat.S_IFDIR:
         _refuse_occupied(target, path)
     if kind is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.errors import KvfsError
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
     Pieces = Iterator[tuple[int, bytes]]
 
+PIECE = 1024 * 1024
+"""Bytes of a file that are in memory at once."""
 PAST = (b"at", b"snapshots", b"history")
 """What a mount shows in `.kvfs` beside the keys that are no paths."""
 XATTRS = (b"user.", b"trusted.", b"security.")
@@ -37,8 +39,8 @@ class Name(NamedTuple):
         return self.key.split(b"/") if self.key else []
 
 
-def nothing() -> Pieces:
-    """Return the content of what has none."""
+def nothing() -> Iterator[Any]:
+    """Yield nothing: the content of what has none."""
     return iter(())
 
 
@@ -47,7 +49,8 @@ class Entry(NamedTuple):
 
     `mode` has the type too. `mtime` is in nanoseconds since 1970; None leaves it
     at the time of the import. `pieces` yields (offset, data) where there is
-    data in a file of `size` bytes, ascending. `link` is another name of the
+    data in a file of `size` bytes, ascending; `extents` yields where that begins and
+    ends, where a store knows it. `link` is another name of the
     same node that came before: then nothing else counts. An `implicit`
     directory is there for the keys below it only.
     """
@@ -64,6 +67,7 @@ class Entry(NamedTuple):
     link: Name | None = None
     implicit: bool = False
     pieces: Callable[[], Pieces] = nothing
+    extents: Callable[[], Iterator[tuple[int, int]]] = nothing
 
 
 @dataclass

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys
 from kvfs.table import KEYS_INO, Directory, File, Special, Symlink
-from kvfs.transfer.entries import Entry, Name
+from kvfs.transfer.entries import PIECE, Entry, Name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from kvfs.store import Store
     from kvfs.table import Node, Table
     from kvfs.transfer.entries import Pieces
-
-PIECE = 1024 * 1024
-"""Bytes of a file that are in memory at once."""
 
 
 class View(Protocol):
@@ -27,6 +24,9 @@ class View(Protocol):
 
     def pieces(self, node: File) -> Pieces:
         """Yield (offset, data) where the file has data, ascending."""
+
+    def extents(self, node: File) -> Iterator[tuple[int, int]]:
+        """Yield where data of the file begins and ends, ascending."""
 
 
 class StoreView:
@@ -39,12 +39,16 @@ class StoreView:
 
     def pieces(self, node: File) -> Pieces:
         """Yield (offset, data) where the file has data, ascending."""
-        content, offset = self._content, 0
-        while (start := content.next_data(node, offset)) is not None:
-            end = content.next_hole(node, start)
-            for position in range(start, end, PIECE):
-                yield position, content.read(node, position, min(PIECE, end - position))
-            offset = end
+        for start, end in self.extents(node):
+            for offset in range(start, end, PIECE):
+                yield offset, self._content.read(node, offset, min(PIECE, end - offset))
+
+    def extents(self, node: File) -> Iterator[tuple[int, int]]:
+        """Yield where data of the file begins and ends, ascending."""
+        offset = 0
+        while (start := self._content.next_data(node, offset)) is not None:
+            offset = self._content.next_hole(node, start)
+            yield start, offset
 
 
 def entries(view: View, times: int | None = None) -> Iterator[Entry]:
@@ -105,7 +109,11 @@ def _entry(view: View, node: Node, name: Name, times: int | None) -> Entry:
     mtime = None if node.mtime == times else node.mtime
     entry = Entry(name, node.mode, node.uid, node.gid, mtime, dict(node.xattrs or {}))
     if isinstance(node, File):
-        return entry._replace(size=node.length, pieces=lambda: view.pieces(node))
+        return entry._replace(
+            size=node.length,
+            pieces=lambda: view.pieces(node),
+            extents=lambda: view.extents(node),
+        )
     if isinstance(node, Directory):
         return entry._replace(implicit=node.implicit)
     if isinstance(node, Symlink):
