@@ -42,7 +42,7 @@ def _objects(source: Source, data: bytes) -> Iterator[dict[str, Any]]:
             line = text.count("\n", 0, end) + 1 if end else 1
             found, end = decoder.raw_decode(text, end)
             if not isinstance(found, dict) or not {"kvs", "header", "key"} & found.keys():
-                raise ValueError("this is no answer of etcd")  # noqa: TRY004 - of what is read
+                raise ValueError("this is no answer of etcd")
             yield found
             end = _space(text, end)
     except (ValueError, RecursionError) as error:

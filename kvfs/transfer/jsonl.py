@@ -28,7 +28,7 @@ _PIECE = 3 * 2**18
 def write(store: Store, output: IO[bytes], advance: Callable[[int], object]) -> Counts:
     """Write every key of `store` to `output`."""
     counts = Counts()
-    for key in store.keys():
+    for key in store:
         pieces = store.chunks(key, _PIECE)
         if pieces is None:
             continue

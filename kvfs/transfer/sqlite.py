@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kvfs.transfer.entries import Source
 
 MAGIC = b"SQLite format 3\0"
-_TABLES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+_TABLES = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
 _PAIR = 2
 NO_VALUES = "rows whose value is NULL"
 
@@ -37,7 +37,7 @@ def read(source: Source) -> Iterator[tuple[bytes, bytes]]:
         with closing(sqlite3.connect(uri, uri=True)) as database:
             database.text_factory = bytes
             yield from _rows(source, database, _choose(source, database))
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeEncodeError) as error:
         raise source.bad("", f"the database cannot be read: {error}") from None
 
 
@@ -67,9 +67,10 @@ def _choose(source: Source, database: sqlite3.Connection) -> _Columns:
         if source.table not in tables:
             raise source.bad("", f"there is no table {source.table!r}; there is {_list(tables)}")
         tables = {source.table: tables[source.table]}
-    fitting = [found for name in tables if (found := _pick(source, name, tables[name]))]
-    if len(fitting) == 1:
-        return fitting[0]
+    for pick in (_by_name, _by_number):
+        fitting = [found for name in tables if (found := pick(source, name, tables[name]))]
+        if len(fitting) == 1:
+            return fitting[0]
     if len(tables) == 1:
         (name, columns) = tables.popitem()
         what = f"name two of the columns of {name} with --key-column and --value-column:"
@@ -79,19 +80,18 @@ def _choose(source: Source, database: sqlite3.Connection) -> _Columns:
     raise source.bad("", f"name one of its tables with --table: {_list(tables)}")
 
 
-def _pick(source: Source, table: str, columns: list[str]) -> _Columns | None:
-    """Return the columns of `table` that were named or are called so, or the only two."""
-    by_name = {column.lower(): column for column in columns}
-    asked = (source.key_column, source.value_column)
-    key, value = (
-        by_name.get(usual if name is None else name.lower())
-        for name, usual in zip(asked, ("key", "value"), strict=True)
-    )
-    if key is not None and value is not None:
-        return _Columns(table, key, value)
-    if asked == (None, None) and len(columns) == _PAIR:
-        return _Columns(table, *columns)
-    return None
+def _by_name(source: Source, table: str, columns: list[str]) -> _Columns | None:
+    """Return the columns of `table` that were named, or are called key and value."""
+    names = {column.lower(): column for column in columns}
+    key = names.get((source.key_column or "key").lower())
+    value = names.get((source.value_column or "value").lower())
+    return None if key is None or value is None else _Columns(table, key, value)
+
+
+def _by_number(source: Source, table: str, columns: list[str]) -> _Columns | None:
+    """Return the columns of `table` if there are just two, and nobody named any."""
+    asked = source.key_column or source.value_column
+    return None if asked or len(columns) != _PAIR else _Columns(table, *columns)
 
 
 def _columns(database: sqlite3.Connection, table: str) -> list[str]:

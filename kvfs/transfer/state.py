@@ -93,9 +93,7 @@ def _aside(table: Table) -> Iterator[tuple[bytes, Node]]:
                 yield key, node
 
 
-def _named(
-    view: View, node: Node, name: Name, first: dict[int, Name], times: int | None
-) -> Entry:
+def _named(view: View, node: Node, name: Name, first: dict[int, Name], times: int | None) -> Entry:
     """Return the entry of one name of `node`; `first` has the first names of those with several."""
     entry = _entry(view, node, name, times)
     if node.nlink > 1:

@@ -37,9 +37,7 @@ _TYPES = {
 SOCKETS = "sockets, which no archive can hold"
 
 
-def write(
-    entries: Iterable[Entry], output: IO[bytes], advance: Callable[[int], object]
-) -> Counts:
+def write(entries: Iterable[Entry], output: IO[bytes], advance: Callable[[int], object]) -> Counts:
     """Write the archive of `entries` to `output`."""
     counts = Counts()
     for entry in entries:

@@ -133,7 +133,8 @@ class LogView:
         self._codec, self._log = TextCodec(self.time), log
         number = 0
         try:
-            for number, found in enumerate(self._codec.scan(log, 1, 0), 1):  # type: ignore[arg-type]
+            for found in self._codec.scan(log, 1, 0):  # type: ignore[arg-type]
+                number += 1
                 location = Location(1, found.offset, found.length)
                 self.table.apply(found.record, location)
         except BadRecordError as error:

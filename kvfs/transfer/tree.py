@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kvfs import keys
 from kvfs.errors import KvfsError
 from kvfs.transfer.copying import Plan, copy
-from kvfs.transfer.directory import FOLDER, Below, DirectoryTarget, handle, read_xattrs
+from kvfs.transfer.directory import Below, DirectoryTarget, handle, read_xattrs
 from kvfs.transfer.entries import PIECE, Entry, parse_path, shown
 
 if TYPE_CHECKING:
