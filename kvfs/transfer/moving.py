@@ -74,13 +74,13 @@ def _compressed(stream: IO[bytes], file: str) -> Iterator[IO[bytes]]:
     if not how:
         yield stream
         return
-    packed: Any
-    if how == "gz":
-        packed = gzip.GzipFile("", "wb", fileobj=stream, mtime=0)  # the same bytes each time
-    else:
-        packed = lzma.open(stream, "wb") if how == "xz" else bz2.open(stream, "wb")
-    with packed:
+    packers: dict[str, Callable[..., Any]] = {"gz": _gzip, "xz": lzma.open, "bz2": bz2.open}
+    with packers[how](stream, "wb") as packed:
         yield packed
+
+
+def _gzip(stream: IO[bytes], mode: str) -> gzip.GzipFile:
+    return gzip.GzipFile("", mode, fileobj=stream, mtime=0)  # the same bytes each time
 
 
 @contextmanager

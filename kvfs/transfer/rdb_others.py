@@ -37,6 +37,35 @@ def skip(reader: Reader, kind: int) -> None:
     skip_one(reader)
 
 
+def skip_module(reader: Reader) -> None:
+    """Go on behind the data of a module, which begins with its id."""
+    reader.length()
+    while (code := reader.length()) != _MODULE_END:
+        if code in _MODULE_NUMBERS:
+            reader.length()
+        elif code == _MODULE_FLOAT:
+            reader.pass_over(4)
+        elif code == _MODULE_DOUBLE:
+            reader.pass_over(8)
+        elif code == _MODULE_STRING:
+            reader.skip_string()
+        else:
+            raise BadDumpError("the data of a module is damaged")
+
+
+def _several(reader: Reader, *parts: Callable[[], object]) -> None:
+    """Go on behind a number, and as many times all of `parts`."""
+    for _ in range(reader.length()):
+        for part in parts:
+            part()
+
+
+def _skip_double(reader: Reader) -> None:
+    length = reader.byte()
+    if length < _SPECIAL_DOUBLE:
+        reader.pass_over(length)
+
+
 def _skip_stream(reader: Reader, version: int) -> None:
     """Go on behind a stream (rdbSaveObject in rdb.c)."""
     _several(reader, reader.skip_string, reader.skip_string)  # ids and entries
