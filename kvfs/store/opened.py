@@ -53,6 +53,11 @@ class Opened:
         return self._core.table
 
     @property
+    def expires(self) -> bool:
+        """Whether what has expired counts as gone, which it does not in the past."""
+        return self._core.expires
+
+    @property
     def lock(self) -> AbstractContextManager[object]:
         """What keeps the threads apart that use the store; for those who use `files`."""
         return self._core.lock

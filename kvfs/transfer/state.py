@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys
@@ -22,6 +23,9 @@ class View(Protocol):
 
     table: Table
 
+    def is_over(self, node: Node) -> bool:
+        """Tell whether the node counts as gone."""
+
     def pieces(self, node: File) -> Pieces:
         """Yield (offset, data) where the file has data, ascending."""
 
@@ -35,7 +39,13 @@ class StoreView:
     def __init__(self, store: Store) -> None:
         """Look at `store`, which nobody changes meanwhile."""
         self.table = store.table
+        self._now = time.time_ns() if store.expires else 0
         self._content = store.files.content
+
+    def is_over(self, node: Node) -> bool:
+        """Tell whether the node has expired, and is there only until somebody removes it."""
+        expiries = self.table.expiries
+        return bool(expiries) and expiries.has_expired(node.ino, self._now)
 
     def pieces(self, node: File) -> Pieces:
         """Yield (offset, data) where the file has data, ascending."""
@@ -62,10 +72,11 @@ def entries(view: View, times: int | None = None) -> Iterator[Entry]:
         prefix = path + b"/" if path else b""
         for name, number in sorted(directory.entries.items()):
             node = view.table.nodes.look(number)
-            if node is not None and not isinstance(node, Directory):
+            if node is not None and not isinstance(node, Directory) and not view.is_over(node):
                 yield _named(view, node, Name(prefix + name), first, times)
     for key, node in _aside(view.table):
-        yield _named(view, node, Name(key, aside=True), first, times)
+        if not view.is_over(node):
+            yield _named(view, node, Name(key, aside=True), first, times)
 
 
 def _directories(table: Table) -> Iterator[tuple[Directory, bytes]]:

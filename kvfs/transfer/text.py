@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kvfs.records import Record
-    from kvfs.table import File
+    from kvfs.table import File, Node
     from kvfs.transfer.entries import Pieces, Source
 
 _CHUNK = 128 * 1024
@@ -141,6 +141,10 @@ class LogView:
             raise source.bad(f"line {number + 1}", error.reason) from None
         except CorruptionError as error:
             raise source.bad(f"line {number}", str(error)) from None
+
+    def is_over(self, _node: Node) -> bool:
+        """Return False: a lifetime is brought into the store with its file."""
+        return False
 
     def pieces(self, node: File) -> Pieces:
         """Yield (offset, data) where the file has data, ascending."""

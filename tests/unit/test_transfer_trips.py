@@ -12,7 +12,9 @@ import kvfs
 from kvfs.errors import KvfsError
 from kvfs.records import Attrs
 from kvfs.store.files import Owner
-from kvfs.table import KEYS_INO, ROOT_INO, Directory
+from kvfs.table import KEYS_INO, ROOT_INO, Directory, File
+from kvfs.table.lifetimes import EXPIRES
+from kvfs.transfer.entries import Name
 
 NAMES = [b"a", b"b", b"n\xff\n", b"x" * 255, b"%41", b"-", "ü".encode(), b"s p", b".x"]
 KEYS = [b"", b"a", b"a/b", b"a//b", b"..", b"b/a/a", b"\0", b".kvfs/keys/a", b"y" * 700]
@@ -85,7 +87,7 @@ class Maker:
         self.files.link(self.pick(node), self.pick(above, Directory).ino, name)
 
     def xattr(self, node, name, data):
-        self.files.setxattr(self.pick(node), b"user." + name, data)
+        self.files.setxattr(self.pick(node, (File, Directory)), b"user." + name, data)
 
     def mtime(self, node, time):
         self.files.setattr(self.pick(node), Attrs(mtime=time))
@@ -224,3 +226,19 @@ def test_a_file_that_is_mostly_hole_makes_a_small_archive(tmp_path):
     bring(tmp_path / "new", tmp_path / "x.tar")
     with kvfs.open(tmp_path / "new", read_only=True) as store:
         assert store.files.stat_of(store.table.number_of(b"f")).size == 2**40
+
+
+def test_lifetimes_come_along_and_what_has_expired_does_not(tmp_path):
+    with kvfs.open(tmp_path / "old") as store:
+        store.put("lasting", "1", ttl="1 day")
+        store.put("..", "2")
+        store.put("gone", "3")
+        for key in (b"..", b"gone"):
+            store.files.setxattr(store.table.find(key), EXPIRES, b"1")
+    for form, name in (("tar", "x.tar"), ("tree", "tree"), ("text", "x.log"), ("jsonl", "f")):
+        new = str(tmp_path / f"new-{form}")
+        kvfs.init(new)
+        export(str(tmp_path / "old"), tmp_path / name, form)
+        bring(new, tmp_path / name, form)
+        assert values(new) == {b"lasting": b"1"}
+        assert list(state(new)[Name(b"lasting")][3]) == ([] if form == "jsonl" else [EXPIRES])
