@@ -57,7 +57,8 @@ class MountedStore:
 
     def __init__(self, root: int, config: Config) -> None:
         """Write below the open directory `root` of the mount of a store of `config`."""
-        self._root = root
+        self.root = root
+        """The open directory, for those who make more than values."""
         self._config = config
 
     def put(
@@ -177,7 +178,7 @@ class MountedStore:
     def _parent(self, names: list[bytes], *, create: bool) -> Iterator[int]:
         """Open the directory of the last of `names`, following no symbolic link."""
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
-        directory = os.dup(self._root)
+        directory = os.dup(self.root)
         try:
             for name in names[:-1]:
                 try:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from kvfs.store.core import Core
     from kvfs.store.keeping import Policy
     from kvfs.store.transaction import Transaction
+    from kvfs.table import Table
 
 
 class Opened:
@@ -45,6 +46,16 @@ class Opened:
     def config(self) -> Config:
         """What the store is: its format, segment size and id."""
         return self._core.config
+
+    @property
+    def table(self) -> Table:
+        """The state itself, for those who only look at it and hold `lock`."""
+        return self._core.table
+
+    @property
+    def expires(self) -> bool:
+        """Whether what has expired counts as gone, which it does not in the past."""
+        return self._core.expires
 
     @property
     def lock(self) -> AbstractContextManager[object]:

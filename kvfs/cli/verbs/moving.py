@@ -6,31 +6,67 @@ import sys
 
 import click
 
-from kvfs.cli.access import reader, writer
-from kvfs.cli.arguments import AT, JSON, PATH
+from kvfs.cli.arguments import AT, JSON, KEY, PATH
+from kvfs.transfer.formats import EXPORTS, FORMATS, NO_STREAMS, STREAMS, of_input, of_output
 
 
 @click.command("export")
 @click.argument("store", type=PATH)
 @click.argument("file", type=PATH)
+@click.option("--format", "form", type=click.Choice(EXPORTS), help="Without: what FILE is called.")
 @AT
-def export_command(store: str, file: str, at: str | None) -> None:
-    """Write every key and value to the JSON Lines FILE; - is standard output."""
-    from kvfs.cli.transfer import export_lines
+@JSON
+def export_command(store: str, file: str, form: str | None, at: str | None, as_json: bool) -> None:
+    """Write STORE to FILE: keys and values as JSON Lines, or all that a mount shows.
 
-    with reader(store, at) as source:
-        export_lines(source, file)
+    FILE.tar (.tar.gz, .tar.xz, .tar.bz2) is an archive, DIRECTORY/ a directory, - standard output.
+    """
+    from kvfs.cli.transfer import export_to
+
+    form = form or of_output(file)
+    if file == "-" and form not in STREAMS:
+        message = f"{form} cannot be written to standard output"
+        raise click.UsageError(message)
+    export_to(store, file, form, at, as_json=as_json)
 
 
 @click.command("import")
 @click.argument("store", type=PATH)
 @click.argument("file", type=PATH)
-def import_command(store: str, file: str) -> None:
-    """Put every key of the JSON Lines FILE, as export writes it; - is standard input."""
-    from kvfs.cli.transfer import import_lines
+@click.option("--format", "form", type=click.Choice(tuple(FORMATS)), help="Without: what FILE is.")
+@click.option("--prefix", type=KEY, default=b"", help="What all keys get before them.")
+@click.option("--table", help="Which table of an SQLite file, or database of Redis.")
+@click.option("--key-column", metavar="NAME", help="Which column of an SQLite table has the keys.")
+@click.option("--value-column", metavar="NAME", help="Which column has the values.")
+@click.option("--skip-others", is_flag=True, help="Pass over what is no key with a value.")
+@JSON
+def import_command(
+    store: str,
+    file: str,
+    form: str | None,
+    prefix: bytes,
+    table: str | None,
+    key_column: str | None,
+    value_column: str | None,
+    skip_others: bool,
+    as_json: bool,
+) -> None:
+    """Bring what is in FILE, as export or another database writes it, into STORE.
 
-    with writer(store) as target:
-        import_lines(target, file)
+    FILE is read through first: a mistake in it changes nothing. JSON Lines from standard
+    input (-) are put as they come.
+    """
+    from kvfs.cli.transfer import import_from
+    from kvfs.transfer.entries import Source
+
+    if file == "-":
+        form = form or "jsonl"
+        if form in NO_STREAMS:
+            message = f"{form} cannot be read from standard input"
+            raise click.UsageError(message)
+    name = "standard input" if file == "-" else file
+    source = Source(file, name, table, key_column, value_column, skip_others)
+    import_from(store, source, form or of_input(file), prefix, as_json=as_json)
 
 
 @click.command("backup")
