@@ -95,10 +95,11 @@ def place_of(path: str) -> str:
 def users_of(mount: Mount) -> list[tuple[int, str]]:
     """Return the processes that have something open in `mount`, or are in it: pid and name.
 
-    Only those whose /proc may be read; nothing in the mount is asked.
+    Only those whose /proc may be read; nothing in the mount is asked. This process is left out.
     """
     found = []
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    numbers = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    for pid in sorted(numbers - {os.getpid()}):
         with suppress(OSError):
             if _is_in(mount, pid) or _has_open(mount, pid) or _has_mapped(mount, pid):
                 with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
@@ -114,7 +115,7 @@ def _is_in(mount: Mount, pid: int) -> bool:
 def _has_open(mount: Mount, pid: int) -> bool:
     wanted = f"mnt_id:\t{mount.number}\n"
     for number in os.listdir(f"/proc/{pid}/fdinfo"):
-        with suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{number}") as file:  # noqa: PLW1514 - ASCII
+        with suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{number}") as file:
             if wanted in file.read():
                 return True
     return False

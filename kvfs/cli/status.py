@@ -54,10 +54,11 @@ def _print_one(one: MountStatus) -> None:
 
 def _print_table(found: list[MountStatus]) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("mountpoint", "store", "state", "mode", "pid", "since", "format", "size")
+    names = ("mountpoint", "store", "state", "mode", "pid", "since", "format", "size")
+    table = Table(*(Column(name, overflow="fold") for name in names))
     for one in found:
         cells = [one.mountpoint, one.store, _state(one), _mode(one), _or_dash(one.pid)]
         cells += [_since(one), _or_dash(one.format), _size(one)]
