@@ -18,7 +18,7 @@ TYPE = "fuse.kvfs"
 _MOST_LINKS = 40  # one after the other, as the kernel has it
 _NAMED = 5  # users of a mount that a message names
 _OCTAL = re.compile(r"\\([0-7]{3})")
-_UNFIT = re.compile("[%,\\\\\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNFIT = re.compile("[%,\\\\\x00-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 _USER = re.compile(r"(?:^|,)user_id=(\d+)")
 
 
