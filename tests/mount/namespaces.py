@@ -21,13 +21,14 @@ mount --bind /usr/sbin machine
 for program in "$T"/machine/*; do ln -s "$program" sbin/; done
 ln -sf "$HELPER" sbin/mount.fuse.kvfs
 mount --bind sbin /usr/sbin
-# The repository where any user may read it, whoever it belongs to.
+# kvfs and Python where any user may read them, whoever they belong to.
+bind_all() { local n=0; while read -r path; do n=$((n + 1)); "$1" "$T/needed$n" "$path"; done <<<"$NEEDED"; }
+aside() { mkdir "$1"; mount --bind "$2" "$1"; }
+back() { mkdir -p "$2"; mount --bind "$1" "$2"; }
 if [ -n "$CLOSED" ]; then
-    mkdir repository
-    mount --bind "$ROOT" repository
-    mount -t tmpfs -o mode=755 opened "$CLOSED"
-    mkdir -p "$ROOT"
-    mount --bind repository "$ROOT"
+    bind_all aside
+    while read -r path; do mount -t tmpfs -o mode=755 opened "$path"; done <<<"$CLOSED"
+    bind_all back
 fi
 # A device that any user may open, as udev makes it.
 mkdir devices
@@ -45,8 +46,12 @@ def run(script, directory, *, fails=0):
 
     Standard error is printed with the rest.
     """
-    above = (path for path in reversed(ROOT.parents) if path.stat().st_mode & _FOR_ALL != _FOR_ALL)
-    known = {"T": directory, "ROOT": ROOT, "CLOSED": next(above, ""), "HELPER": HELPER}
+    needed = [path for path in (ROOT, Path(sys.base_prefix)) if _closed(path)]
+    closed = {_closed(path) for path in needed}
+    known = {"T": directory, "HELPER": HELPER}
+    known |= {
+        name: "\n".join(map(str, paths)) for name, paths in (("NEEDED", needed), ("CLOSED", closed))
+    }
     known |= {"PYTHON": sys.executable}
     done = subprocess.run(
         ["unshare", "-m", "--propagation", "slave", "bash", "-c", _BEGIN + script],
@@ -59,3 +64,9 @@ def run(script, directory, *, fails=0):
     )
     assert done.returncode == fails, done.stdout
     return done.stdout
+
+
+def _closed(path):
+    """Return the topmost directory above `path` that not all users may enter, if any."""
+    above = reversed(path.parents)
+    return next((one for one in above if one.stat().st_mode & _FOR_ALL != _FOR_ALL), None)

@@ -35,7 +35,10 @@ def parsed(*words, **kwargs):
         ("compact-share=0.5", {"compact": DEFAULT._replace(share=0.5)}),
         ("compact-size=1MiB", {"compact": DEFAULT._replace(size=1 << 20)}),
         ("uid=0,gid=65534,umask=022", {"uid": 0, "gid": 65534, "umask": 0o22}),
-        ("allow_other,noatime,nodev,exec", {"options": ("allow_other", "noatime", "nodev", "exec")}),
+        (
+            "allow_other,noatime,nodev,exec",
+            {"options": ("allow_other", "noatime", "nodev", "exec")},
+        ),
     ],
 )
 def test_what_each_word_means(words, changes):
@@ -71,7 +74,13 @@ def test_other_words_are_refused_with_those_that_there_are(word):
     [
         *("uid=", "uid=-1", "uid=root", "uid=4294967295", "gid=1.5", "umask=8", "umask=1000"),
         *("umask=", "durability=never", "checkpoint-every=0", "checkpoint-every=x", "uid=\u0663"),
-        *("compact-share=2", "compact-share=nan", "compact-share=x", "compact-size=big", "umask=0o7"),
+        *(
+            "compact-share=2",
+            "compact-share=nan",
+            "compact-share=x",
+            "compact-size=big",
+            "umask=0o7",
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused_with_what_is_wanted(word):
