@@ -91,10 +91,12 @@ class Control:
         connection.settimeout(_PATIENCE)
         try:
             with connection, connection.makefile("rwb") as stream:
+                line = stream.readline()
                 if _peer(connection)[1] not in (0, os.geteuid()):
+                    _say(stream, {"problem": "it is for root and the user of the daemon"})
                     return
                 try:
-                    self._answer(json.loads(stream.readline()), stream)
+                    self._answer(json.loads(line), stream)
                 except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
                     _say(stream, {"problem": f"it was not understood: {error}"})
         except OSError:
