@@ -53,7 +53,7 @@ def test_by_other_names(stores):
     made = stores.make()
     (stores.directory / "s").symlink_to(made.store)
     (stores.directory / "m").symlink_to(made.path)
-    for what in ("s", "m", "store", "mnt", "./mnt/", "mnt/../store"):
+    for what in ("s", "m", "mnt/../store", "./mnt/"):
         assert status(made, what, cwd=stores.directory) == status(made, str(made.path))
 
 
