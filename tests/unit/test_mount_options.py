@@ -5,7 +5,7 @@ import pytest
 
 from kvfs.cli.mount_options import with_words
 from kvfs.daemon import MountOptions
-from kvfs.store.compaction import DEFAULT
+from kvfs.store.keeping import DEFAULT
 
 NONE = MountOptions()
 
