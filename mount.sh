@@ -3,6 +3,8 @@
 #
 #   ./mount.sh [STORE] [MOUNTPOINT]   defaults: ./kvfs-store ./kvfs-mount
 #   ./mount.sh --setup                install only
+#   ./mount.sh --install              as root: put kvfs where all of the machine finds it
+#   ./mount.sh --uninstall            take away what --install has put there
 #
 # What is there already is left alone, so a second call is fast.
 set -euo pipefail
@@ -134,8 +136,90 @@ Unmount with:
 END
 }
 
+# What --install puts where: a source and a target on each line. What is in .venv is
+# linked to, all else is copied.
+installed_files() {
+    cat <<END
+$venv/bin/kvfs /usr/local/bin/kvfs
+$venv/bin/mount.fuse.kvfs /sbin/mount.fuse.kvfs
+$here/systemd/kvfs@.service /usr/local/lib/systemd/system/kvfs@.service
+$here/systemd/kvfs@.service.d/system.conf /usr/local/lib/systemd/system/kvfs@.service.d/system.conf
+$here/systemd/kvfs@.service /usr/local/lib/systemd/user/kvfs@.service
+END
+}
+
+# The list of what --install has put there, one target a line.
+manifest=/usr/local/share/kvfs/installed
+
+# Put everything in its place, below $DESTDIR if that is set. What is there already and
+# is not ours is left alone.
+install_files() {
+    local source target old=
+    check_root
+    [ -f "$DESTDIR$manifest" ] && old=$(<"$DESTDIR$manifest")
+    while read_pair; do
+        [ -e "$DESTDIR$target" ] || [ -L "$DESTDIR$target" ] || continue
+        grep -qxF -- "$target" <<<"$old" || fail "$DESTDIR$target is there, and not from here; nothing was installed"
+    done < <(installed_files)
+    mkdir -p "$DESTDIR${manifest%/*}"
+    # What may be there afterwards is noted first, so that nothing is left where this is cut off.
+    { printf '%s\n' "$old"; while read_pair; do echo "$target"; done < <(installed_files); } | sed '/^$/d' | sort -u >"$DESTDIR$manifest.new"
+    mv "$DESTDIR$manifest.new" "$DESTDIR$manifest"
+    while read_pair; do
+        put "$source" "$DESTDIR$target"
+    done < <(installed_files)
+    reload_units
+}
+
+# Read a line of installed_files: the target is its last word, the source may have spaces.
+read_pair() {
+    local line
+    IFS= read -r line || return 1
+    source=${line% *} target=${line##* }
+}
+
+put() {
+    local source=$1 target=$2
+    mkdir -p "${target%/*}"
+    case $source in
+        "$venv"/*)
+            [ "$(readlink "$target")" = "$source" ] && return
+            ln -sfn "$source" "$target"
+            ;;
+        *)
+            cmp -s "$source" "$target" && [ ! -L "$target" ] && return
+            install -m 644 "$source" "$target"
+            ;;
+    esac
+    say "installed $target"
+}
+
+uninstall_files() {
+    local target directory
+    check_root
+    [ -f "$DESTDIR$manifest" ] || { say "nothing is installed"; return; }
+    while IFS= read -r target; do
+        [ -e "$DESTDIR$target" ] || [ -L "$DESTDIR$target" ] || continue
+        rm -f "$DESTDIR$target"
+        say "removed $DESTDIR$target"
+    done <"$DESTDIR$manifest"
+    rm "$DESTDIR$manifest"
+    for directory in "${manifest%/*}" /usr/local/lib/systemd/system/kvfs@.service.d; do
+        rmdir "$DESTDIR$directory" 2>/dev/null || true
+    done
+    reload_units
+}
+
+check_root() {
+    [ "$(id -u)" = 0 ] || [ -n "$DESTDIR" ] || fail "this writes to /usr/local and /sbin; run it as root, or set DESTDIR"
+}
+
+reload_units() {
+    if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
+}
+
 usage() {
-    sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
+    sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"
 }
 
 wrong() {
@@ -150,6 +234,16 @@ case ${1:-} in
     -h | --help) usage ;;
     --setup)
         case ${2:-} in '' | \[*\]) install_kvfs "${2:-}" ;; *) wrong "unknown argument $2" ;; esac
+        ;;
+    --install | --uninstall)
+        [ $# -eq 1 ] || wrong "unknown argument $2"
+        DESTDIR=${DESTDIR:-}
+        if [ "$1" = --install ]; then
+            install_kvfs
+            install_files
+        else
+            uninstall_files
+        fi
         ;;
     -*) wrong "unknown option $1" ;;
     *)

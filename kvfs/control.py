@@ -1,60 +1,85 @@
-"""Asking the process that has a store mounted to do something: a socket in the store.
+"""Asking the process that has a store mounted, for its status or to do something.
 
-One request is a line of JSON, and so is each answer: how far it is, and in the end
-what became of it. Who may connect may write to the store anyway: its directory is
-for its owner alone.
+It listens at a socket in the store. One that only reads, which may have a store on
+a read-only disk and be one of several, listens at an abstract address with
+the number of its mount. One request is a line of JSON with one name, and so is
+each answer: how far it is, and in the end what became of it. Only root and the user
+of the daemon are answered; who may connect to the socket in a store may write to it anyway.
 """
 
 from __future__ import annotations
 
+import errno
 import json
-import logging
 import os
 import socket
+import struct
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from kvfs.errors import ConfigError, KvfsError
+from kvfs.errors import ConfigError, KvfsError, StoreFailedError
 from kvfs.retention import Retention
+from kvfs.store.checkpoints import Checkpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from io import BufferedRWPair
 
     from kvfs.disk import Disk
+    from kvfs.mounts import Mount
     from kvfs.store import Store
 
 FILE = "control"
 _STEP = 0.2  # seconds between two answers that say how far it is
 _PATIENCE = 10.0  # seconds for a request to come
-_log = logging.getLogger(__name__)
+_CREDENTIALS = struct.Struct("iII")  # the kernel's struct ucred
 
 
 class Control:
-    """Answers requests about a store that is open, in threads of its own."""
+    """Answers requests about a store that is mounted, in threads of its own."""
 
-    def __init__(self, store: Store, disk: Disk) -> None:
-        """Listen; `close` ends it. Raises what the system says."""
+    def __init__(self, store: Store, disk: Disk, facts: Mapping[str, Any]) -> None:
+        """Listen; `close` ends it. Raises what the system says.
+
+        `facts` are told as they are to who asks for the status; `device` and `read_only`
+        of them say which mount it is.
+        """
         self._store = store
         self._disk = disk
-        self._path = os.path.join(store.path, FILE)
-        with suppress(FileNotFoundError):
-            disk.unlink(self._path)  # of a process that has died
+        self._facts = facts
+        self._requests: dict[str, Callable[[Any, BufferedRWPair], None]] = {
+            "compact": self._compact,
+            "status": self._status,
+        }
+        self._path = None if facts["read_only"] else os.path.join(store.path, FILE)
         self._socket = socket.socket(socket.AF_UNIX)
-        with _short(store.path) as path:
-            self._socket.bind(path)
-            os.chmod(path, 0o600)
-        self._socket.listen()
+        try:
+            self._bind()
+        except OSError:
+            self._socket.close()
+            raise
         threading.Thread(target=self._run, name="kvfs-control", daemon=True).start()
+
+    def _bind(self) -> None:
+        if self._path is None:
+            self._socket.bind(_abstract(self._facts["device"]))
+        else:
+            with suppress(FileNotFoundError):
+                self._disk.unlink(self._path)  # of a process that has died
+            with _short(self._store.path) as path:
+                self._socket.bind(path)
+                os.chmod(path, 0o600)
+        self._socket.listen()
 
     def close(self) -> None:
         """Listen no more."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        with suppress(OSError):
-            self._disk.unlink(self._path)
+        if self._path is not None:
+            with suppress(OSError):
+                self._disk.unlink(self._path)
 
     def _run(self) -> None:
         with suppress(OSError):  # it has been closed
@@ -66,21 +91,69 @@ class Control:
         connection.settimeout(_PATIENCE)
         try:
             with connection, connection.makefile("rwb") as stream:
+                line = stream.readline()
+                if _peer(connection)[1] not in (0, os.geteuid()):
+                    _say(stream, {"problem": "it is for root and the user of the daemon"})
+                    return
                 try:
-                    self._answer(json.loads(stream.readline()), stream)
+                    self._answer(json.loads(line), stream)
                 except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
                     _say(stream, {"problem": f"it was not understood: {error}"})
         except OSError:
             return  # who asked does not wait for an answer; what was begun goes on
 
     def _answer(self, request: Any, stream: BufferedRWPair) -> None:
-        keep = request["compact"]
+        ((name, value),) = dict(request).items()
+        self._requests[name](value, stream)
+
+    def _compact(self, keep: Any, stream: BufferedRWPair) -> None:
         if not isinstance(keep, str | None):
             raise TypeError(keep)
+        if self._path is None:
+            raise ConfigError("it is mounted read-only")
         demand = self._store.background.demand(None if keep is None else Retention.parse(keep))
         while not demand.finished.wait(_STEP):
             _say(stream, {"done": demand.done, "total": demand.total})
         _say(stream, {"problem": demand.problem})
+
+    def _status(self, _nothing: Any, stream: BufferedRWPair) -> None:
+        # With the lock, without which the mount answers nobody either.
+        with self._store.lock:
+            records = self._store.position
+        sizes = Checkpoints(self._disk, self._store.path, self._store.config).sizes()
+        figures = {"records": records, "bytes": sum(sizes.values()), "failure": self._failure()}
+        _say(stream, {"status": {**self._facts, "pid": os.getpid(), **figures}})
+
+    def _failure(self) -> str | None:
+        try:
+            self._store.check_healthy()
+        except StoreFailedError as error:
+            return str(error)
+        return None
+
+
+def ask_status(mount: Mount, patience: float) -> dict[str, Any]:
+    """Return what the daemon of `mount` says of itself.
+
+    Raises `TimeoutError` if it says nothing for `patience` seconds, and `OSError` where there
+    is nobody to ask.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(patience)
+        if mount.read_only:
+            connection.connect(_abstract(mount.device))
+        else:
+            with _short(mount.store) as path:
+                connection.connect(path)
+        if _peer(connection)[1] not in (0, mount.user):
+            raise PermissionError(errno.EPERM, "somebody else answers for it")
+        with connection.makefile("rwb") as stream:
+            _say(stream, {"status": None})
+            answer = json.loads(stream.readline() or b"{}")
+    status = answer.get("status") if isinstance(answer, dict) else None
+    if not isinstance(status, dict) or status.get("device") != mount.device:
+        raise KvfsError("it does not tell of this mount")
+    return status
 
 
 def ask_to_compact(
@@ -123,3 +196,16 @@ def _short(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{FILE}"
     finally:
         os.close(fd)
+
+
+def _abstract(device: int) -> str:
+    """Return the address for the mount with the number `device`, of which there is one at a time."""
+    return f"\0kvfs-{os.major(device)}:{os.minor(device)}"
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Return the process at the other end, and its user."""
+    size = _CREDENTIALS.size
+    found = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid, uid, _ = _CREDENTIALS.unpack(found)
+    return pid, uid

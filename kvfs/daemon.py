@@ -16,10 +16,11 @@ import time
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
-from kvfs import mounts
+from kvfs import __version__, mounts
 from kvfs.control import Control
 from kvfs.disk import Disk
-from kvfs.errors import KvfsError, MountError, in_words
+from kvfs.errors import KvfsError, MountError, StoreLockedError, in_words
+from kvfs.notify import Manager
 from kvfs.store import holder_of, open_store
 from kvfs.store.keeping import DEFAULT, Policy
 
@@ -32,9 +33,14 @@ if TYPE_CHECKING:
 
 LOG = "daemon.log"
 _DYING = 300.0  # seconds for a daemon whose mount is gone to finish
+_QUIETLY = 2.0  # seconds to wait for it without a word
 _STEP = 0.01
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _log = logging.getLogger(__name__)
+
+
+def _do_nothing() -> None:
+    """Stand for what nobody wants to be told."""
 
 
 class MountOptions(NamedTuple):
@@ -43,6 +49,7 @@ class MountOptions(NamedTuple):
     `at` is a moment of the past, to be read only; `busy_poll` lets the daemon look for requests, or share a CPU, before it
     sleeps; `durability` is "fsync" or "always"; `checkpoint_every` is as for
     `open_store`, and so are `keep_history` and `compact`; `options` go to FUSE as they are.
+    `uid`, `gid` and `umask` are what all nodes show instead of their owners and modes.
     """
 
     read_only: bool = False
@@ -53,6 +60,9 @@ class MountOptions(NamedTuple):
     keep_history: str | None = None
     compact: Policy = DEFAULT
     options: tuple[str, ...] = ()
+    uid: int | None = None
+    gid: int | None = None
+    umask: int | None = None
 
 
 def check(store: str, mountpoint: str) -> None:
@@ -107,13 +117,38 @@ def start(store: str, mountpoint: str, options: MountOptions) -> int:
     return int(answer.split()[1])
 
 
+def serve(store: str, mountpoint: str, options: MountOptions) -> None:
+    """Serve `store` at `mountpoint` in the foreground, as a service where a manager started us.
+
+    Raises `MountError` or what the store says.
+    """
+    manager = Manager()
+    manager.tell(f"STATUS=opening {store}")
+    ready = f"STATUS=serving {store} at {mountpoint}"
+    try:
+        run(
+            store,
+            mountpoint,
+            options,
+            lambda: manager.tell("READY=1", ready),
+            lambda: manager.tell("STOPPING=1", f"STATUS=closing {store}"),
+        )
+    except OSError as error:
+        manager.tell(f"STATUS={in_words(error)}", f"ERRNO={error.errno or errno.EIO}")
+        raise
+
+
 def run(
-    store: str, mountpoint: str, options: MountOptions, ready: Callable[[], object] | None = None
+    store: str,
+    mountpoint: str,
+    options: MountOptions,
+    ready: Callable[[], object] = _do_nothing,
+    stopping: Callable[[], object] = _do_nothing,
 ) -> None:
     """Serve `store` at `mountpoint` until it is unmounted or a signal says to end.
 
-    `ready` is called once the mount is there. Raises `MountError` or what the
-    store says.
+    `ready` is called once the mount is there, `stopping` when it ends. Raises
+    `MountError` or what the store says.
     """
     from kvfs.fuse import pace
 
@@ -121,33 +156,52 @@ def run(
     where = os.path.realpath(mountpoint)
     with ExitStack() as stack:
         pacing = stack.enter_context(pace.prepare(busy=options.busy_poll))
-        opened = stack.enter_context(
-            open_store(
-                store,
-                create=False,
-                read_only=options.read_only,
-                mountpoint=where,
-                wait=_patience(store),
-                at=options.at,
-                checkpoint_every=options.checkpoint_every,
-                keep_history=options.keep_history,
-                compact=options.compact,
-            )
-        )
+        opened = stack.enter_context(_open(store, where, options))
         held = stack.pop_all()
     with _ended_by_signals() as ending, held:
-        _serve(opened, where, options, ready, ending, pacing)
+        _serve(opened, where, options, (ready, stopping), ending, pacing)
 
 
-def unmount(mountpoint: str, disk: Disk) -> None:
+def _open(store: str, where: str, options: MountOptions) -> Store:
+    """Open `store`, once a daemon whose mount is gone has let go of it."""
+
+    def opened(wait: float) -> Store:
+        return open_store(
+            store,
+            create=False,
+            read_only=options.read_only,
+            mountpoint=where,
+            wait=wait,
+            at=options.at,
+            checkpoint_every=options.checkpoint_every,
+            keep_history=options.keep_history,
+            compact=options.compact,
+        )
+
+    patience = _patience(store)
+    if not patience or options.read_only:
+        return opened(0)
+    try:
+        return opened(_QUIETLY)
+    except StoreLockedError:
+        holder = holder_of(Disk(), store)
+        _log.warning("waiting for %s to end; its mount is gone, and files are open in it", holder)
+        return opened(patience)
+
+
+def unmount(mountpoint: str, disk: Disk, *, lazy: bool = False) -> None:
     """End the mount at `mountpoint` and return once its daemon has let go of the store.
 
-    Raises `MountError`.
+    With `lazy`, it goes from the directory at once, and the daemon ends once nobody has
+    anything open in it; nobody waits for that. Raises `MountError`.
     """
     mount = mounts.find(mountpoint)
     if mount is None:
         message = f"no kvfs store is mounted at {mountpoint}"
         raise MountError(message, errno.EINVAL)
+    if lazy:
+        mounts.unmount(mountpoint, lazy=True)
+        return
     holder = holder_of(disk, mount.store)
     stale = mounts.is_stale(mountpoint)
     mounts.unmount(mountpoint, lazy=stale)
@@ -195,12 +249,13 @@ def _serve(
     store: Store,
     where: str,
     options: MountOptions,
-    ready: Callable[[], object] | None,
+    witnesses: tuple[Callable[[], object], Callable[[], object]],
     ending: _Ending,
     pacing: Pacing,
 ) -> None:
     from kvfs.fuse import Connection, Session
 
+    ready, stopping = witnesses
     connection = Connection.mount(where, mounts.fsname(store.path), "kvfs", _fuse_options(options))
     gone = False
     try:
@@ -209,10 +264,11 @@ def _serve(
         session = Session(connection, store.lock, pacing.at(connection.fd), allowed)
         session.shake_hands()
         ending.end(session)
-        gone = _converse(store, session, options, ready)
+        gone = _converse(store, session, where, options, ready)
         if ending.signal is not None:
             _log.info("ending on signal %d", ending.signal)
     finally:
+        stopping()
         ending.session = None
         connection.close()
         if not gone and mounts.find(where) is not None:
@@ -221,10 +277,14 @@ def _serve(
 
 
 def _converse(
-    store: Store, session: Session, options: MountOptions, ready: Callable[[], object] | None
+    store: Store,
+    session: Session,
+    where: str,
+    options: MountOptions,
+    ready: Callable[[], object],
 ) -> bool:
     """Serve until the mount is gone (True), or is to be ended (False)."""
-    from kvfs.filesystem import Filesystem, Syncer, errno_of
+    from kvfs.filesystem import Filesystem, Syncer, errno_of, showing
 
     syncer = Syncer(store, session.defer)
     filesystem = Filesystem(
@@ -233,6 +293,7 @@ def _converse(
         syncer,
         always=options.durability == "always",
         atime="noatime" not in options.options,
+        show=showing(options.uid, options.gid, options.umask),
     )
     syncer.also = filesystem.tick
     if not options.read_only:
@@ -240,11 +301,10 @@ def _converse(
     syncer.start()
     control = None
     try:
+        control = _listen(store, where, options)
         if not options.read_only:
-            control = _listen(store)
             store.note_mounted()
-        if ready:
-            ready()
+        ready()
         return session.serve(filesystem.handlers(), errno_of, filesystem.apart())
     finally:
         if control:
@@ -253,12 +313,22 @@ def _converse(
         syncer.stop()
 
 
-def _listen(store: Store) -> Control | None:
+def _listen(store: Store, where: str, options: MountOptions) -> Control | None:
     """Listen for requests about `store`; a mount is worth having without, as on a full disk."""
+    mount = mounts.find(where)
+    facts = {
+        "device": mount.device if mount else 0,
+        "since": time.time_ns(),
+        "version": __version__,
+        "format": store.config.format,
+        "read_only": options.read_only,
+        "at": options.at,
+        "durability": options.durability,
+    }
     try:
-        return Control(store, Disk())
+        return Control(store, Disk(), facts)
     except OSError as error:
-        _log.warning("kvfs compact will not reach this mount: %s", in_words(error))
+        _log.warning("kvfs compact and status will not reach this mount: %s", in_words(error))
         return None
 
 
@@ -267,12 +337,13 @@ def _fuse_options(options: MountOptions) -> set[str]:
 
     The kernel is to check permissions, but for a mount that only root is let
     into: who may do everything need not be asked about, at each name that is
-    made or removed.
+    made or removed. Where other owners or modes are shown, those count.
     """
     words = {"allow_other" if word == "allow_root" else word for word in options.options}
     if options.read_only:
         words.add("ro")
-    if os.geteuid() != 0 or "allow_other" in words:
+    shown = (options.uid, options.gid, options.umask) != (None, None, None)
+    if os.geteuid() != 0 or "allow_other" in words or shown:
         words.add("default_permissions")
     return words
 

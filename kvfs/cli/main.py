@@ -20,6 +20,7 @@ VERBS = {
     "init": "mounting",
     "mount": "mounting",
     "unmount": "mounting",
+    "status": "mounting",
     "put": "keys",
     "get": "keys",
     "delete": "keys",

@@ -6,6 +6,7 @@ a time has the lock of the store; only fsync is waited for in another thread.
 
 from kvfs.filesystem.boundary import errno_of
 from kvfs.filesystem.operations import Filesystem
+from kvfs.filesystem.shown import showing
 from kvfs.filesystem.syncer import Syncer
 
-__all__ = ["Filesystem", "Syncer", "errno_of"]
+__all__ = ["Filesystem", "Syncer", "errno_of", "showing"]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from kvfs.filesystem.attributes import attributes, entry, listed, missing, named
 from kvfs.filesystem.handles import Handles, Listing
 from kvfs.filesystem.past.place import Name
+from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO, Node, is_aside
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from kvfs.filesystem.attributes import Attr
+    from kvfs.filesystem.shown import Show
     from kvfs.filesystem.syncer import Syncer
     from kvfs.fuse import Header, Reply, Session
     from kvfs.store import Store
@@ -29,10 +31,23 @@ class Base:
     """
 
     def __init__(
-        self, store: Store, session: Session, syncer: Syncer, *, always: bool, atime: bool
+        self,
+        store: Store,
+        session: Session,
+        syncer: Syncer,
+        *,
+        always: bool,
+        atime: bool,
+        show: Show = as_it_is,
     ) -> None:
-        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted."""
+        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted.
+
+        `show` makes of attributes those that are shown.
+        """
         self._files = store.files
+        self.show = show
+        stat_of = store.files.stat_of
+        self._stat_of = stat_of if show is as_it_is else lambda ino: show(stat_of(ino))
         self._content = store.files.content
         self._session = session
         self._syncer = syncer
@@ -79,7 +94,7 @@ class Base:
     def _fields(self, ino: int, parent: int) -> Attr:
         """Return the entry of the node `ino`, counting the reference that the kernel now has."""
         # Names aside change their node by themselves.
-        result = entry(self._files.stat_of(ino), lasting=not is_aside(parent))
+        result = entry(self._stat_of(ino), lasting=not is_aside(parent))
         self._files.refer(ino)
         return result
 

@@ -40,6 +40,13 @@ class Contents(Base):
             answers |= protocol.FOPEN_KEEP_CACHE
         return protocol.OPEN_OUT.pack(fh, answers, 0)
 
+    def open_hidden(self, header: Header, body: memoryview) -> Reply:
+        """Open a file of which the kernel does not see the set-id bits, and so would not clear them."""
+        flags, _ = protocol.OPEN_IN.unpack_from(body)
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            self._drop_privileges(self._files.file(header.nodeid), header)
+        return Contents.open(self, header, body)
+
     def _open(self, node: File, flags: int, header: Header, *, emptied: bool) -> tuple[int, int]:
         """Return a new handle of `node`, and what the kernel is told of it.
 

@@ -61,7 +61,7 @@ class Directories(Base):
         if fh == _CONTROL:
             return listing(self.control_names(), body, plus=True)
         lasting = not is_aside(header.nodeid)
-        stat_of, refer, listed = self._files.stat_of, self._files.refer, self._listed
+        stat_of, refer, listed = self._stat_of, self._files.refer, self._listed
         parts = []
         for ino, name, position, _ in self._from(fh, start):
             part = listed(stat_of(ino), name, position, lasting=lasting)

@@ -28,7 +28,7 @@ class Metadata(Base):
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of a node."""
-        return self._attributes(self._files.stat_of(header.nodeid))
+        return self._attributes(self._stat_of(header.nodeid))
 
     def setattr(self, header: Header, body: memoryview) -> Reply:
         """Set the flagged attributes."""
@@ -50,7 +50,7 @@ class Metadata(Base):
             self._truncate(self._files.file(node.ino), size, handle)
         if attrs != NO_ATTRS or not resized:
             self._files.setattr(node, attrs)
-        return self._attributes(self._files.stat(node))
+        return self._attributes(self.show(self._files.stat(node)))
 
     def setxattr(self, header: Header, body: memoryview) -> Reply:
         """Set an extended attribute."""

@@ -14,6 +14,7 @@ from kvfs.filesystem.directories import Directories
 from kvfs.filesystem.metadata import Metadata
 from kvfs.filesystem.names import Names
 from kvfs.filesystem.past import CONTROL_NAMES, END, FIRST, Past, is_past
+from kvfs.filesystem.shown import Show, as_it_is
 from kvfs.filesystem.transactions import Transactions
 from kvfs.fuse import Apart, protocol
 
@@ -30,13 +31,23 @@ class Filesystem(Names, Directories, Metadata):
     """Translates FUSE requests; knows the handles and nothing of formats."""
 
     def __init__(
-        self, store: Store, session: Session, syncer: Syncer, *, always: bool, atime: bool
+        self,
+        store: Store,
+        session: Session,
+        syncer: Syncer,
+        *,
+        always: bool,
+        atime: bool,
+        show: Show = as_it_is,
     ) -> None:
-        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted."""
-        super().__init__(store, session, syncer, always=always, atime=atime)
+        """Serve `store`; with `always`, every close is synced; with `atime`, reading is noted.
+
+        `show` makes of attributes those that are shown.
+        """
+        super().__init__(store, session, syncer, always=always, atime=atime, show=show)
         store.background.may_adopt = lambda: not self._listings
         transactions = Transactions(store, self, session)
-        self._past = Past(store, session, self.statfs, transactions)
+        self._past = Past(store, session, self.statfs, transactions, show)
 
     def handlers(self) -> dict[int, Handler]:
         """Return what answers each request, by opcode."""
@@ -53,7 +64,7 @@ class Filesystem(Names, Directories, Metadata):
             protocol.RMDIR: self.rmdir,
             protocol.RENAME: self.rename,
             protocol.LINK: self.link,
-            protocol.OPEN: self.open,
+            protocol.OPEN: self.open if self.show is as_it_is else self.open_hidden,
             protocol.READ: self.read,
             protocol.WRITE: self.write,
             protocol.STATFS: self.statfs,

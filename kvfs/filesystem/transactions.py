@@ -23,6 +23,7 @@ from kvfs.filesystem.names import Names
 from kvfs.filesystem.past.later import alone
 from kvfs.filesystem.past.numbers import TRANSACTIONS, number_of, split
 from kvfs.filesystem.past.place import Name, Place, directory
+from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.store.files import RENAME_NOREPLACE
 from kvfs.table import CONTROL_INO, ROOT_INO, is_aside
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from kvfs.filesystem.attributes import Attr
     from kvfs.filesystem.base import Base
+    from kvfs.filesystem.shown import Show
     from kvfs.filesystem.syncer import Done
     from kvfs.fuse import Header, Reply, Session
     from kvfs.store import Store
@@ -74,12 +76,18 @@ class _AtOnce:
 class Staging(Names, Directories, Metadata):
     """The file system of one transaction; `number` is that of its nodes, as of a view."""
 
-    def __init__(self, store: StagedStore, session: Session, number: int) -> None:
-        """Serve what is staged in `store`."""
+    def __init__(self, store: StagedStore, session: Session, number: int, show: Show) -> None:
+        """Serve what is staged in `store`, with attributes as `show` has them."""
         told: Any = _Told(session, number)
         at_once: Any = _AtOnce()
-        super().__init__(store, told, at_once, always=False, atime=False)
+        super().__init__(store, told, at_once, always=False, atime=False, show=show)
         self._number = number
+
+    def open(self, header: Header, body: memoryview) -> Reply:
+        """Open a file; see `open_hidden`."""
+        if self.show is as_it_is:
+            return super().open(header, body)
+        return self.open_hidden(header, body)
 
     def answer(self, request: str, header: Header, body: memoryview) -> Reply:
         """Answer a request, by its name in small letters; its node is as the store knows it."""
@@ -119,7 +127,7 @@ class Staging(Names, Directories, Metadata):
         return listed(self._shown(found), name, position, lasting=lasting)
 
     def _shown(self, found: Stat) -> Stat:
-        return found._replace(ino=number_of(self._number, found.ino))
+        return self.show(found)._replace(ino=number_of(self._number, found.ino))
 
     def _own(self, number: int) -> int:
         """Return what the store knows the node `number` by. Raises `PosixError` EXDEV for another's."""
@@ -150,7 +158,7 @@ class Transactions(Place):
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of the directory."""
-        return attributes(self.stat)
+        return attributes(self._live.show(self.stat))
 
     def opendir(self, header: Header, body: memoryview) -> Reply:
         """Open the directory for listing."""
@@ -160,7 +168,7 @@ class Transactions(Place):
         """Find a transaction."""
         name = body[:-1].tobytes()
         if name == b".":
-            return protocol.ENTRY_OUT.pack(*entry(self.stat, lasting=True))
+            return protocol.ENTRY_OUT.pack(*entry(self._live.show(self.stat), lasting=True))
         return self._root(name) if name in self._begun else missing(lasting=False)
 
     def mkdir(self, header: Header, body: memoryview) -> Reply:
@@ -189,7 +197,7 @@ class Transactions(Place):
             if self._begun.get(name) is not begun:
                 staged.close()  # the mount has ended meanwhile
                 raise PosixError(errno.ENOENT)
-            self.staged[begun[0]] = Staging(staged, self._session, begun[0])
+            self.staged[begun[0]] = Staging(staged, self._session, begun[0], self._live.show)
             return self._root(name)
 
         raise alone(header, opened, begin)

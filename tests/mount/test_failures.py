@@ -33,7 +33,7 @@ def store(request, stores):
         ["list", "--wrong", "store"],
         ["mount", "store"],
         ["mount", "store", "mnt", "-o", "cached"],
-        ["mount", "store", "mnt", "-o", "nodev,sync"],
+        ["mount", "store", "mnt", "-o", "nodev,dirsync"],
         ["mount", "store", "mnt", "--durability", "never"],
         ["unmount"],
     ],

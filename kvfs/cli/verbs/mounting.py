@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
 
 import click
 
-from kvfs.cli.arguments import AT, HISTORY, PATH, SIZE, ByteSize
+from kvfs.cli.arguments import AT, HISTORY, JSON, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.store.keeping import DEFAULT, Policy
-
-if TYPE_CHECKING:
-    from kvfs.daemon import MountOptions
-
-_PASSED_ON = frozenset(
-    {"allow_other", "allow_root", "noatime", "nodev", "nosuid", "noexec", "exec", "suid", "dev"}
-)
 
 
 @click.command("init")
@@ -41,7 +34,13 @@ def init_command(store: str, form: str, max_segment_size: int, keep_history: str
 @click.argument("store", type=PATH)
 @click.argument("mountpoint", type=PATH)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
-@click.option("-o", "options", multiple=True, metavar="OPT,...", help="Mount options.")
+@click.option(
+    "-o",
+    "options",
+    multiple=True,
+    metavar="OPT,...",
+    help="Mount options; all those below are some too.",
+)
 @click.option("--read-only", is_flag=True, help="Allow no changes.")
 @AT
 @click.option(
@@ -94,45 +93,44 @@ def mount_command(
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
+    from kvfs.cli.mount_options import with_words
 
-    read_only = read_only or at is not None
-    chosen = _mount_options(options, read_only=read_only, durability=durability)
-    chosen = chosen._replace(
-        busy_poll=busy_poll,
+    chosen = daemon.MountOptions(
+        read_only=read_only,
         at=at,
+        busy_poll=busy_poll,
+        durability=durability,
         checkpoint_every=checkpoint_every,
         keep_history=keep_history,
         compact=Policy(compact_share, compact_size),
     )
+    chosen = with_words(chosen, options)
     if foreground:
-        daemon.run(store, mountpoint, chosen)
+        daemon.serve(store, mountpoint, chosen)
     else:
         daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen)
 
 
 @click.command("unmount")
 @click.argument("mountpoint", type=PATH)
-def unmount_command(mountpoint: str) -> None:
+@click.option("-l", "--lazy", is_flag=True, help="Let who has files open go on; do not wait.")
+def unmount_command(mountpoint: str, lazy: bool) -> None:
     """End the mount at MOUNTPOINT; returns once everything is synced."""
     from kvfs import daemon
     from kvfs.disk import Disk
 
-    daemon.unmount(mountpoint, Disk())
+    daemon.unmount(mountpoint, Disk(), lazy=lazy)
 
 
-def _mount_options(options: tuple[str, ...], *, read_only: bool, durability: str) -> MountOptions:
-    from kvfs.daemon import MountOptions
+@click.command("status")
+@click.argument("what", metavar="[STORE|MOUNTPOINT]", type=PATH, required=False)
+@JSON
+def status_command(what: str | None, as_json: bool) -> None:
+    """List your mounts (root: all) and how they are.
 
-    passed = []
-    for option in ",".join(options).split(","):
-        if option in {"", "rw"}:
-            continue
-        if option == "ro":
-            read_only = True
-        elif option in _PASSED_ON:
-            passed.append(option)
-        else:
-            known = ", ".join(sorted({"ro", "rw", *_PASSED_ON}))
-            message = f"unknown mount option {option!r}; known are {known}"
-            raise click.UsageError(message)
-    return MountOptions(read_only=read_only, durability=durability, options=tuple(passed))
+    With STORE or MOUNTPOINT, only its own; exit with 1 unless it is mounted and answers.
+    """
+    from kvfs.cli.status import show_status
+
+    if not show_status(what, as_json=as_json):
+        sys.exit(1)

@@ -43,16 +43,17 @@ class Door(Place):
         self._views = views
         self._inside = inside
         self.stat = directory(self.number, self.mode, store.config.created)
+        self._show = inside.show
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of the directory."""
-        return attributes(self.stat)
+        return attributes(self._show(self.stat))
 
     def lookup(self, header: Header, body: memoryview) -> Reply:
         """Find a view."""
         name = body[:-1].tobytes()
         if name == b".":
-            return protocol.ENTRY_OUT.pack(*entry(self.stat, lasting=True))
+            return protocol.ENTRY_OUT.pack(*entry(self._show(self.stat), lasting=True))
         if len(name) > keys.MAX_NAME:
             raise PosixError(errno.ENAMETOOLONG)
         return self._find(name, os.fsdecode(name))

@@ -22,6 +22,7 @@ from kvfs.filesystem.attributes import attributes, entry, missing
 from kvfs.filesystem.past.later import NotYetError
 from kvfs.filesystem.past.numbers import FIRST_VERSION, HISTORY
 from kvfs.filesystem.past.place import Name, Place, directory, entry_flags
+from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.store.nodes import Stat
 from kvfs.store.versions import Version, Versions, are_kept, versions
@@ -30,6 +31,7 @@ from kvfs.table import CONTROL_INO, ROOT_INO, File
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kvfs.filesystem.shown import Show
     from kvfs.fuse import Handler, Header, Reply
     from kvfs.store import Store
 
@@ -65,10 +67,15 @@ class History(Place):
     """The versions of the keys of one store."""
 
     def __init__(
-        self, store: Store, statfs: Handler, now: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        statfs: Handler,
+        show: Show = as_it_is,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Show what the log of `store` has; `now` is the clock."""
+        """Show what the log of `store` has, with attributes as `show` has them; `now` is the clock."""
         super().__init__(statfs)
+        self._show = show
         self._store = store
         self._now = now
         self._spots: dict[int, _Spot] = {HISTORY: _Spot(b"", None)}
@@ -272,9 +279,10 @@ class History(Place):
     def _stat(self, number: int, spot: _Spot) -> Stat:
         version = spot.version
         if version is None:
-            return self.stat._replace(ino=number)
-        return Stat(
+            return self._show(self.stat._replace(ino=number))
+        found = Stat(
             *(number, stat.S_IFREG | version.mode & _READABLE, 1, version.uid, version.gid, 0),
             *(version.size, -(-version.size // 512)),
             *(version.time, version.time, version.time),
         )
+        return self._show(found)

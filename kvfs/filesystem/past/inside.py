@@ -13,6 +13,7 @@ from kvfs.filesystem.attributes import FOREVER, attr, attributes, entry, listed,
 from kvfs.filesystem.handles import DOTS, Listing
 from kvfs.filesystem.past.numbers import SNAPSHOTS, number_of
 from kvfs.filesystem.past.place import Place, directory, entry_flags
+from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.table import ROOT_INO, File, Symlink
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from kvfs.filesystem.attributes import Attr
     from kvfs.filesystem.past.views import View, Views
+    from kvfs.filesystem.shown import Show
     from kvfs.fuse import Handler, Header, Reply
     from kvfs.store import Files
     from kvfs.store.nodes import Stat
@@ -42,9 +44,10 @@ class _Held(NamedTuple):
 class Inside(Place):
     """The nodes of views. The kernel may keep all that it is told: the past does not change."""
 
-    def __init__(self, views: Views, statfs: Handler) -> None:
-        """Show `views`."""
+    def __init__(self, views: Views, statfs: Handler, show: Show = as_it_is) -> None:
+        """Show `views`, with attributes as `show` has them."""
         super().__init__(statfs)
+        self.show = show
         self._views = views
         self._held: dict[int, _Held] = {}
 
@@ -59,7 +62,7 @@ class Inside(Place):
         if view.top:
             fields: Attr = entry(view.top, lasting=lasting)
         else:
-            found = attr(_unentered(view))
+            found = attr(self.show(_unentered(view)))
             fields = (found[0], 0, FOREVER if lasting else 0, 0, 0, 0, *found)
         view.references += 1
         return protocol.ENTRY_OUT.pack(*fields)
@@ -77,7 +80,7 @@ class Inside(Place):
             if view.top:
                 return attributes(view.top)
             if view.door == SNAPSHOTS:
-                return protocol.ATTR_OUT.pack(0, 0, 0, *attr(_unentered(view)))
+                return protocol.ATTR_OUT.pack(0, 0, 0, *attr(self.show(_unentered(view))))
         return attributes(self._stat(view, self._views.files(view), ino))
 
     # -- names ------------------------------------------------------------------------
@@ -131,7 +134,7 @@ class Inside(Place):
         view, files, names, size = self._listed(body)
         parts = []
         for ino, name, position, _ in names:
-            found = files.stat_of(ino)._replace(ino=self._number(view, ino, name))
+            found = self.show(files.stat_of(ino)._replace(ino=self._number(view, ino, name)))
             part = listed(found, name, position, lasting=True)
             size -= len(part)
             if size < 0:
@@ -212,7 +215,7 @@ class Inside(Place):
         return files.node(ino)
 
     def _stat(self, view: View, files: Files, ino: int) -> Stat:
-        return files.stat_of(ino)._replace(ino=number_of(view.number, ino))
+        return self.show(files.stat_of(ino)._replace(ino=number_of(view.number, ino)))
 
     def _number(self, view: View, ino: int, name: bytes) -> int:
         """Return the number of what is listed as `name`; above a root is the directory of views."""

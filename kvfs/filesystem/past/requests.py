@@ -12,10 +12,12 @@ from kvfs.filesystem.past.later import Later
 from kvfs.filesystem.past.numbers import AT, HISTORY, SNAPSHOTS, TRANSACTIONS, split
 from kvfs.filesystem.past.place import Name, Place
 from kvfs.filesystem.past.views import Views
+from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO
 
 if TYPE_CHECKING:
+    from kvfs.filesystem.shown import Show
     from kvfs.filesystem.transactions import Transactions
     from kvfs.fuse import Handler, Header, Reply, Session
     from kvfs.store import Store
@@ -40,16 +42,22 @@ class Past:
     """The past of a mounted store."""
 
     def __init__(
-        self, store: Store, session: Session, statfs: Handler, transactions: Transactions
+        self,
+        store: Store,
+        session: Session,
+        statfs: Handler,
+        transactions: Transactions,
+        show: Show = as_it_is,
     ) -> None:
-        """Show the past of `store`; `statfs` tells of the disk below."""
+        """Show the past of `store`, with attributes as `show` has them; `statfs` tells of the disk below."""
         self._lock = store.lock
         self._later = Later(session, store.lock)
         self._views = Views(store.path)
-        self._inside = Inside(self._views, statfs)
-        self._history = History(store, statfs)
+        self._inside = Inside(self._views, statfs, show)
+        self._history = History(store, statfs, show)
         self._at = At(store, self._views, self._inside, statfs)
         snapshots = Snapshots(store, self._views, self._inside, statfs)
+        self._show = show
         self._transactions = transactions
         transactions.free_number = self._views.reserve
         self._doors: dict[int, Place] = {
@@ -70,7 +78,7 @@ class Past:
         number = _DOORS.get(name)
         if number is None:
             return missing(lasting=False)
-        return protocol.ENTRY_OUT.pack(*entry(self._doors[number].stat, lasting=True))
+        return protocol.ENTRY_OUT.pack(*entry(self._show(self._doors[number].stat), lasting=True))
 
     def forget(self, number: int, count: int) -> None:
         """Take back `count` references to a node of the past."""

@@ -1,0 +1,94 @@
+"""What `kvfs status` prints, for people and in JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from kvfs.cli.arguments import ByteSize
+from kvfs.cli.output import fail
+from kvfs.status import ALIVE, STALE, mounts_of, status_of
+
+if TYPE_CHECKING:
+    from kvfs.status import MountStatus
+
+
+def show_status(what: str | None, *, as_json: bool) -> bool:
+    """Print how the mounts of `what`, or all, are; tell whether `what` is mounted and answers."""
+    asked = mounts_of(what)
+    if what is not None and not asked and not as_json:
+        fail(f"{what} is not mounted, and no store is mounted at it", 1)
+    found = status_of(asked)
+    if as_json:
+        sys.stdout.write(json.dumps({"mounts": [one._asdict() for one in found]}, indent=2) + "\n")
+    elif what is not None:
+        for one in found:
+            _print_one(one)
+    elif found:
+        _print_table(found)
+    else:
+        sys.stdout.write("no store is mounted\n")
+    return what is None or (bool(found) and all(one.state == ALIVE for one in found))
+
+
+def _print_one(one: MountStatus) -> None:
+    lines = {
+        "mountpoint": one.mountpoint,
+        "store": one.store,
+        "state": _state(one),
+        "mode": _mode(one),
+        "process": _or_dash(one.pid),
+        "since": _since(one),
+        "format": _or_dash(one.format),
+        "size": _size(one),
+        "records": _or_dash(one.records),
+        "durability": _or_dash(one.durability),
+        "version": _or_dash(one.version),
+    }
+    width = max(map(len, lines)) + 2
+    for name, value in lines.items():
+        sys.stdout.write(f"{name + ':':{width}}{value}\n")
+
+
+def _print_table(found: list[MountStatus]) -> None:
+    from rich.console import Console
+    from rich.table import Column, Table
+    from rich.text import Text
+
+    names = ("mountpoint", "store", "state", "mode", "pid", "since", "format", "size")
+    table = Table(*(Column(name, overflow="fold") for name in names))
+    for one in found:
+        cells = [one.mountpoint, one.store, _state(one), _mode(one), _or_dash(one.pid)]
+        cells += [_since(one), _or_dash(one.format), _size(one)]
+        table.add_row(*(Text(cell) for cell in cells))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _state(one: MountStatus) -> str:
+    if one.state == ALIVE and one.failure:
+        return f"{one.state}; {one.failure}"
+    if one.state == STALE:
+        return "stale: the daemon is gone"
+    return one.state
+
+
+def _mode(one: MountStatus) -> str:
+    if one.at is not None:
+        return f"read-only, as at {one.at}"
+    return "read-only" if one.read_only else "read-write"
+
+
+def _since(one: MountStatus) -> str:
+    if one.since is None:
+        return "-"
+    return datetime.fromtimestamp(one.since / 1e9, UTC).isoformat(" ", "seconds")
+
+
+def _size(one: MountStatus) -> str:
+    return "-" if one.bytes is None else str(ByteSize(one.bytes))
+
+
+def _or_dash(value: object) -> str:
+    return "-" if value is None else str(value)
