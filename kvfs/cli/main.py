@@ -29,6 +29,7 @@ VERBS = {
     "restore": "past",
     "undo": "past",
     "snapshot": "past",
+    "watch": "watch",
     "export": "moving",
     "import": "moving",
     "backup": "moving",
