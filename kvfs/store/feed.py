@@ -114,7 +114,8 @@ class Feed:
             self._notice.close()
             raise
         self._batches = self._follower.batches()
-        self._stopped = False
+        self.stopped = False
+        """Whether it has ended, and not only for want of changes."""
         try:
             self._begin(from_)
         except BaseException:
@@ -144,13 +145,13 @@ class Feed:
         Raises `PastGoneError` if the log was removed before it was read, `CorruptionError` at damage.
         """
         deadline = time.monotonic() + timeout
-        while not self._stopped:
+        while not self.stopped:
             if self._ready or self._fill():
                 return self._ready.popleft()
             left = deadline - time.monotonic()
             if left <= 0:
                 return None
-            self._stopped = not self._notice.wait(left)
+            self.stopped = not self._notice.wait(left)
         return None
 
     def _fill(self) -> bool:
@@ -190,7 +191,7 @@ class Feed:
 
     def close(self) -> None:
         """Free what it uses."""
-        self._stopped = True
+        self.stopped = True
         self._follower.close()
         self._notice.close()
 
