@@ -209,7 +209,7 @@ def _serve(
         session = Session(connection, store.lock, pacing.at(connection.fd), allowed)
         session.shake_hands()
         ending.end(session)
-        gone = _converse(store, session, options, ready)
+        gone = _converse(store, session, where, options, ready)
         if ending.signal is not None:
             _log.info("ending on signal %d", ending.signal)
     finally:
@@ -221,7 +221,11 @@ def _serve(
 
 
 def _converse(
-    store: Store, session: Session, options: MountOptions, ready: Callable[[], object] | None
+    store: Store,
+    session: Session,
+    where: str,
+    options: MountOptions,
+    ready: Callable[[], object] | None,
 ) -> bool:
     """Serve until the mount is gone (True), or is to be ended (False)."""
     from kvfs.filesystem import Filesystem, Syncer, errno_of
@@ -234,7 +238,13 @@ def _converse(
         always=options.durability == "always",
         atime="noatime" not in options.options,
     )
-    syncer.also = filesystem.tick
+
+    def every_second() -> None:
+        filesystem.tick()
+        if filesystem.is_followed and mounts.find(where) is None:
+            filesystem.end_following()  # it was unmounted though they have it open: let them go
+
+    syncer.also = every_second
     if not options.read_only:
         syncer.expired = filesystem.forget_expired
     syncer.start()

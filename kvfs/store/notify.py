@@ -52,7 +52,8 @@ class Notice:
 
     def close(self) -> None:
         """Free what it uses; nobody may be waiting."""
-        for fd in (self._fd, self._stop):
+        stop, self._stop = self._stop, -1  # a `stop` that comes too late does nothing
+        for fd in (self._fd, stop):
             if fd is not None:
                 os.close(fd)
 
