@@ -22,7 +22,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kvfs.errors import PosixError
+from kvfs.errors import ConfigError, PastGoneError, PosixError
 from kvfs.filesystem.attributes import attr
 from kvfs.filesystem.boundary import errno_of
 from kvfs.filesystem.past.later import NotYetError
@@ -168,10 +168,17 @@ class Changes(Place):
         node = self._node(header.nodeid)
         raise NotYetError(
             ("changes", header.unique),
-            lambda: Feed(self._path, node.from_),
+            lambda: self._follow(node.from_),
             lambda _feed: None,
             lambda feed: self._opened(node, feed),
         )
+
+    def _follow(self, from_: int | None) -> Feed:
+        """Return what follows the log. Raises `PosixError` for a change that is not there, or not yet."""
+        try:
+            return Feed(self._path, from_)
+        except (ConfigError, PastGoneError) as error:
+            raise PosixError(error.errno) from None
 
     def _opened(self, node: _Node, feed: Feed) -> bytes:
         watcher = node.watcher = _Watcher(feed)
@@ -265,6 +272,8 @@ class Changes(Place):
                     watcher.data += line
                     watcher.time = time.time_ns()
                     self._tell(watcher)
+        except PastGoneError:
+            problem = errno.ESTALE  # it was read too slowly, or the log is another one
         except Exception as error:  # noqa: BLE001 - whatever it is, the reader is told
             problem = errno_of(protocol.READ, error)
         with self._changed:
