@@ -139,7 +139,7 @@ def test_no_number_of_a_node_is_anothers(filled):
 def test_it_is_hidden(filled):
     mounted, view, _ = filled
     assert ".kvfs" not in os.listdir(mounted.path)
-    names = ["at", "history", "keys", "snapshots"]
+    names = ["at", "changes", "history", "keys", "snapshots"]
     assert sorted(os.listdir(mounted.path / ".kvfs")) == names
     shown = {entry.name: entry.inode() for entry in os.scandir(mounted.path / ".kvfs")}
     for name in names:
