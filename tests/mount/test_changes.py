@@ -52,7 +52,8 @@ def flags(pid, path):
     """Return the flags that a process has `path` open with, 0 where it has not."""
     for fd in os.listdir(f"/proc/{pid}/fd"):
         with suppress(FileNotFoundError):
-            if os.readlink(f"/proc/{pid}/fd/{fd}") == str(path):
+            # Each that opens it has a node of its own, and the last one has the name.
+            if os.readlink(f"/proc/{pid}/fd/{fd}").removesuffix(" (deleted)") == str(path):
                 with open(f"/proc/{pid}/fdinfo/{fd}", encoding="ascii") as file:
                     return int(file.read().partition("flags:")[2].split()[0], 8)
     return 0
