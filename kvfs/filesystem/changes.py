@@ -178,7 +178,7 @@ class Changes(Place):
         try:
             return Feed(self._path, from_)
         except (ConfigError, PastGoneError) as error:
-            raise PosixError(error.errno) from None
+            raise PosixError(error.errno or errno.EIO) from None
 
     def _opened(self, node: _Node, feed: Feed) -> bytes:
         watcher = node.watcher = _Watcher(feed)

@@ -405,7 +405,7 @@ class Core:
             numbered.append(made)
         if number >= MAX_INO:
             raise NoSpaceError("there are no inode numbers left")
-        self.commit(*numbered, atomic=len(numbered) > 1)
+        self.commit(*numbered)
         if self.table.next_ino > before:
             self._replay_ino = self.table.next_ino
 
