@@ -295,7 +295,13 @@ def _converse(
         atime="noatime" not in options.options,
         show=showing(options.uid, options.gid, options.umask),
     )
-    syncer.also = filesystem.tick
+
+    def every_second() -> None:
+        filesystem.tick()
+        if filesystem.is_followed and mounts.find(where) is None:
+            filesystem.end_following()  # it was unmounted though they have it open: let them go
+
+    syncer.also = every_second
     if not options.read_only:
         syncer.expired = filesystem.forget_expired
     syncer.start()

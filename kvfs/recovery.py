@@ -28,6 +28,7 @@ from kvfs.segment import Segment, check_header, damaged, name_of, numbers_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kvfs.codec import Codec
     from kvfs.codec.base import Scanned
     from kvfs.config import Config
     from kvfs.disk import Disk
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-_SECTOR = 512  # bytes that a disk writes whole
+SECTOR = 512
+"""Bytes that a disk writes whole."""
 _DIGITS = 20  # that no number needs
 _ZEROS = 16  # so many of them are no accident
 
@@ -145,7 +147,7 @@ class Replay:
                     self.end = LogEnd(number, start, sequence)
                 scanned = self._codec.scan(data, number, start)
                 if last and not self.clean:
-                    scanned = self._before_hole(data, scanned)
+                    scanned = before_hole(self._codec, data, scanned)
                 stable = self.synced
                 for record, offset, length, more, synced in scanned:
                     sequence += 1
@@ -158,7 +160,7 @@ class Replay:
                         yield from batch
                         batch.clear()
             except BadRecordError as error:
-                if not last or self.clean or not self._is_torn(data, number, error):
+                if not last or self.clean or not is_torn(self._codec, data, number, error):
                     raise damaged(number, error) from None
 
     def _is_done(self, number: int, sequence: int, clean: tuple[int, int] | None) -> bool:
@@ -189,16 +191,6 @@ class Replay:
         self.synced = start
         return start or head
 
-    def _before_hole(self, data: bytes, scanned: Iterator[Scanned]) -> Iterator[Scanned]:
-        """Return `scanned`, up to where zeros are, as a power cut leaves them, in lines.
-
-        No checksum guards those. Raises `BadRecordError` there.
-        """
-        if self._codec.atomic or b"\0" not in data:
-            return scanned
-        hole = find_hole(data, data.index(b"\0"), len(data))
-        return scanned if hole is None else _up_to(hole, scanned)
-
     def _note_lost(self, clean: tuple[int, int] | None) -> None:
         """Say so if the log has been cut since it was closed: it is read, but not silently."""
         size = self.sizes[self._last]
@@ -209,17 +201,6 @@ class Replay:
                 name_of(self._last),
                 self.lost,
             )
-
-    def _is_torn(self, data: bytes, number: int, error: BadRecordError) -> bool:
-        if error.foreign:
-            return False
-        later = list(self._codec.resync(data, number, error.offset))
-        if not later:
-            return True
-        synced = max(scanned.synced for scanned in later)
-        return synced <= error.offset and (
-            find_hole(data, error.offset, later[0].offset) is not None
-        )
 
     @property
     def torn(self) -> int:
@@ -290,6 +271,31 @@ class Replay:
         return os.path.join(self._paths.segments, name_of(number))
 
 
+def before_hole(codec: Codec, data: bytes, scanned: Iterator[Scanned]) -> Iterator[Scanned]:
+    """Return `scanned`, up to where zeros are, as a power cut leaves them, in lines.
+
+    `data` begins where a sector does. No checksum guards lines. Raises `BadRecordError` there.
+    """
+    if codec.atomic or b"\0" not in data:
+        return scanned
+    hole = find_hole(data, data.index(b"\0"), len(data))
+    return scanned if hole is None else _up_to(hole, scanned)
+
+
+def is_torn(codec: Codec, data: bytes, number: int, error: BadRecordError) -> bool:
+    """Tell whether the bad record that `error` names can be the torn end of the log.
+
+    `data` is all of the last segment, `number`.
+    """
+    if error.foreign:
+        return False
+    later = list(codec.resync(data, number, error.offset))
+    if not later:
+        return True
+    synced = max(scanned.synced for scanned in later)
+    return synced <= error.offset and find_hole(data, error.offset, later[0].offset) is not None
+
+
 def _up_to(hole: int, scanned: Iterator[Scanned]) -> Iterator[Scanned]:
     for one in scanned:
         if one.offset + one.length > hole:
@@ -337,11 +343,11 @@ def find_hole(data: bytes, start: int, end: int) -> int | None:
 
     They reach the end of a sector, and are `_ZEROS` unless they begin at `start`.
     """
-    boundary = start - start % _SECTOR + _SECTOR
+    boundary = start - start % SECTOR + SECTOR
     low = max(start, boundary - _ZEROS)
     while low < end:
         if not any(data[low:boundary]):
             return low
-        boundary += _SECTOR
+        boundary += SECTOR
         low = boundary - _ZEROS
     return None

@@ -108,9 +108,9 @@ class MountedStore:
     def _transaction(self, key: bytes, version: str | None) -> Iterator[MountedStore]:
         """Do what is done within in a transaction, if `key` has `version`. Raises `ConflictError`."""
         name = b"%s/%d-%s" % (_BEGUN, os.getpid(), os.urandom(8).hex().encode())
-        os.mkdir(name, dir_fd=self._root)
+        os.mkdir(name, dir_fd=self.root)
         try:
-            root = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self._root)
+            root = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=self.root)
             try:
                 inside = MountedStore(root, self._config)
                 found = inside.version(key)
@@ -119,10 +119,10 @@ class MountedStore:
                 yield inside
             finally:
                 os.close(root)
-            os.rename(name, _COMMIT, src_dir_fd=self._root, dst_dir_fd=self._root)
+            os.rename(name, _COMMIT, src_dir_fd=self.root, dst_dir_fd=self.root)
         except BaseException as error:
             with suppress(OSError):
-                os.rmdir(name, dir_fd=self._root)
+                os.rmdir(name, dir_fd=self.root)
             conflict = isinstance(error, OSError) and error.errno == errno.ECANCELED
             if conflict and not isinstance(error, KvfsError):
                 raise ConflictError("another has changed it meanwhile") from None

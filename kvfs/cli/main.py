@@ -31,6 +31,7 @@ VERBS = {
     "restore": "past",
     "undo": "past",
     "snapshot": "past",
+    "watch": "watch",
     "export": "moving",
     "import": "moving",
     "backup": "moving",

@@ -29,6 +29,13 @@ def quoted(key: bytes) -> str:
     return repr(key.decode(errors="backslashreplace"))
 
 
+def when(time: int) -> str:
+    """Return a time (ns since 1970) in the local time zone."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time / 1e9, UTC).astimezone().isoformat(" ", "milliseconds")
+
+
 def fail(message: str, status: int) -> NoReturn:
     """Exit with `status`, and one line on standard error that says why."""
     line = " ".join(message.split())

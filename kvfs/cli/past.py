@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kvfs.cli.access import reader
-from kvfs.cli.output import quoted
+from kvfs.cli.output import quoted, when
 from kvfs.errors import KvfsError
 from kvfs.store.history import ADDED, CHANGED, REMOVED, changes, differences
 from kvfs.store.listing import field
@@ -51,13 +50,8 @@ def show_snapshots(store: str, *, as_json: bool) -> None:
         if as_json:
             line = json.dumps(found._asdict())
         else:
-            line = f"{found.records:>8}  {_when(found.time)}  {found.name}"
+            line = f"{found.records:>8}  {when(found.time)}  {found.name}"
         sys.stdout.write(line + "\n")
-
-
-def _when(time: int) -> str:
-    """Return a time (ns since 1970) in the local time zone."""
-    return datetime.fromtimestamp(time / 1e9, UTC).astimezone().isoformat(" ", "milliseconds")
 
 
 def _fields(change: Change) -> dict[str, object]:
@@ -77,7 +71,7 @@ def _fields(change: Change) -> dict[str, object]:
 
 
 def _line(change: Change) -> str:
-    words = [f"{change.sequence:>8}", _when(change.time)]
+    words = [f"{change.sequence:>8}", when(change.time)]
     words += [f"{change.uid if change.uid is not None else '-':>6}"]
     words += [change.what, quoted(change.key)]
     if change.new is not None:

@@ -124,9 +124,10 @@ class Codec(Protocol):
         Raises `BadRecordError`.
         """
 
-    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
+    def scan(self, data: bytes, number: int, offset: int, base: int = 0) -> Iterator[Scanned]:
         """Yield the records of segment `number` from `offset` to the end of `data`.
 
+        `data` is what the segment has from `base` on; offsets are those in `data`.
         Raises `BadRecordError` at the first that is not whole and valid.
         """
 

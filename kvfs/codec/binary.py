@@ -157,12 +157,12 @@ class BinaryCodec:
             raise BadRecordError(0, "the record has another length")
         return record
 
-    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
+    def scan(self, data: bytes, number: int, offset: int, base: int = 0) -> Iterator[Scanned]:
         """Yield the records from `offset` on."""
         end = len(data)
-        record_at, base = self._record_at, self._mask(number, 0)
+        record_at, mask = self._record_at, self._mask(number, base)
         while offset < end:
-            scanned = record_at(data, offset, (base + offset * _SPREAD) & _MASK)
+            scanned = record_at(data, offset, (mask + offset * _SPREAD) & _MASK)
             yield scanned
             offset += scanned[2]
 

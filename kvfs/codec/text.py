@@ -98,7 +98,7 @@ class TextCodec:
             raise BadRecordError(0, "this is not one whole line")
         return self._parse(raw[:-1], 0)
 
-    def scan(self, data: bytes, number: int, offset: int) -> Iterator[Scanned]:
+    def scan(self, data: bytes, number: int, offset: int, base: int = 0) -> Iterator[Scanned]:
         """Yield the records of the lines from `offset` on."""
         while offset < len(data):
             end = data.find(b"\n", offset)

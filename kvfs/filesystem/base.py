@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.filesystem.attributes import attributes, entry, listed, missing, named
 from kvfs.filesystem.handles import Handles, Listing
-from kvfs.filesystem.past.place import Name
+from kvfs.filesystem.past.place import NO_WAIT, Name
 from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO, Node, is_aside
@@ -82,6 +82,10 @@ class Base:
     def interrupt(self, header: Header, body: memoryview) -> Reply:
         """Let the call that is to be interrupted come to its end: it takes no long time."""
         return None
+
+    def poll(self, header: Header, body: memoryview) -> Reply:
+        """Tell that nobody has to wait for a live file."""
+        return protocol.POLL_OUT.pack(NO_WAIT)
 
     def _note_access(self, node: Node) -> None:
         if self._atime:

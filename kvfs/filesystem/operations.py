@@ -82,6 +82,7 @@ class Filesystem(Names, Directories, Metadata):
             protocol.ACCESS: self.access,
             protocol.CREATE: self.create,
             protocol.INTERRUPT: self.interrupt,
+            protocol.POLL: self.poll,
             protocol.BATCH_FORGET: self.batch_forget,
             protocol.READDIRPLUS: self.readdirplus,
             protocol.RENAME2: self.rename2,
@@ -95,6 +96,11 @@ class Filesystem(Names, Directories, Metadata):
     def control_names(self) -> Sequence[Name]:
         """Return what `.kvfs` is listed with."""
         return CONTROL_NAMES
+
+    def interrupt(self, header: Header, body: memoryview) -> Reply:
+        """Let a call come to its end; one that waits for a change, which may never come, ends now."""
+        self._past.changes.interrupt(protocol.INTERRUPT_IN.unpack_from(body)[0])
+        return None
 
     def batch_forget(self, header: Header, body: memoryview) -> Reply:
         """Take back references to many nodes."""
@@ -120,6 +126,15 @@ class Filesystem(Names, Directories, Metadata):
     def tick(self) -> None:
         """Let go of what nobody uses of the past; every second, without the lock of the store."""
         self._past.tick()
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody reads `.kvfs/changes`."""
+        return self._past.changes.in_use
+
+    def end_following(self) -> None:
+        """Let those who read `.kvfs/changes` find its end."""
+        self._past.changes.stop()
 
     def stop(self) -> None:
         """Answer no more, now that the session has ended, and let go of the past."""

@@ -50,6 +50,7 @@ ACCESS = 34
 CREATE = 35
 INTERRUPT = 36
 DESTROY = 38
+POLL = 40
 BATCH_FORGET = 42
 READDIRPLUS = 44
 RENAME2 = 45
@@ -75,6 +76,10 @@ FOPEN_KEEP_CACHE = 1 << 1
 FOPEN_CACHE_DIR = 1 << 3
 FOPEN_NOFLUSH = 1 << 5
 
+# Flags of a request for attributes, and of a poll.
+GETATTR_FH = 1 << 0
+POLL_SCHEDULE_NOTIFY = 1 << 0
+
 # Flags of a write, and the attributes that a SETATTR sets.
 WRITE_KILL_SUIDGID = 1 << 2
 FATTR_MODE = 1 << 0
@@ -86,6 +91,7 @@ FATTR_MTIME = 1 << 5
 FATTR_FH = 1 << 6
 
 # Notifications.
+NOTIFY_POLL = 1
 NOTIFY_INVAL_INODE = 2
 NOTIFY_INVAL_ENTRY = 3
 NOTIFY_INC_EPOCH = 8
@@ -109,6 +115,7 @@ DIRENTPLUS = struct.Struct("=" + _ENTRY + _DIRENT)
 INIT_IN = struct.Struct("=IIIII")
 INIT_OUT = struct.Struct("=IIIIHHIIHHIIHH20x")
 SETATTR_IN = struct.Struct("=I4xQQ8xqqqIIII4xII4x")
+GETATTR_IN = struct.Struct("=I4xQ")
 OPEN_IN = struct.Struct("=II")
 CREATE_IN = struct.Struct("=IIII")
 MKNOD_IN = struct.Struct("=IIII")
@@ -131,6 +138,10 @@ FORGET_ONE = struct.Struct("=QQ")
 STATFS_OUT = struct.Struct("=QQQQQIII28x")
 LSEEK_IN = struct.Struct("=QqI4x")
 LSEEK_OUT = struct.Struct("=q")
+INTERRUPT_IN = struct.Struct("=Q")
+POLL_IN = struct.Struct("=QQII")
+POLL_OUT = struct.Struct("=I4x")
+POLL_WAKEUP_OUT = struct.Struct("=Q")
 INVAL_INODE_OUT = struct.Struct("=Qqq")
 INVAL_ENTRY_OUT = struct.Struct("=QI4x")
 

@@ -75,6 +75,7 @@ _BY_HANDLE = frozenset(
         protocol.READDIR,
         protocol.READDIRPLUS,
         protocol.FSYNCDIR,
+        protocol.POLL,
         protocol.RELEASEDIR,
     }
 )
@@ -254,6 +255,10 @@ class Session:
         """
         self._deferred = work
         self._patience = _PATIENCE
+
+    def wake_poll(self, kernel_handle: int) -> None:
+        """Let those ask anew who wait in poll(2) for what the kernel knows by this handle."""
+        self._notify(protocol.NOTIFY_POLL, protocol.POLL_WAKEUP_OUT.pack(kernel_handle))
 
     def forget_attributes(self, nodeid: int) -> None:
         """Make the kernel ask anew for the attributes of a node."""

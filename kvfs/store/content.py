@@ -368,8 +368,7 @@ class Content:
             more = [Setxattr(key, name, value, time=time) for name, value in xattrs.items()]
             core.create(record, *more, value=value, ino=node.ino)
         else:
-            parts = core.put_parts(record, value)
-            core.commit(*parts, atomic=len(parts) > 1)
+            core.commit(*core.put_parts(record, value))
 
     def _attrs(self, pending: Pending, time: int) -> Attrs:
         """Return what a replay of the put would not find out by itself."""

@@ -288,9 +288,10 @@ class Core:
                 raise ReadOnlyError(message)
             self.log.check_writable()
 
-    def commit(self, *records: Record, atomic: bool = False) -> None:
-        """Append `records` to the log and apply them.
+    def commit(self, *records: Record) -> None:
+        """Append `records` to the log, as one batch where the codec has those, and apply them.
 
+        So nobody who follows the log ever sees what a full disk makes us take back.
         On a full disk, what frees something gets the room that was set aside for it.
         """
         if self.short and not _frees(records) and not self.find_room():
@@ -302,7 +303,7 @@ class Core:
                 if self.pace or self.witnesses or location.offset == self._head:
                     self._follow(records, (location,))
                 return
-            locations = self.log.append(records, atomic=atomic)
+            locations = self.log.append(records, atomic=True)
             for record, location in zip(records, locations, strict=True):
                 self.table.apply(record, location)
             self._follow(records, locations)
@@ -314,7 +315,7 @@ class Core:
             if not (_frees(records) and self.reserve.release()):
                 raise
             self.short = True
-            self.commit(*records, atomic=atomic)
+            self.commit(*records)
 
     def _follow(self, records: Sequence[Record], locations: Sequence[Location]) -> None:
         """Let those know of what was committed who have to keep up with it."""
@@ -345,7 +346,7 @@ class Core:
 
     def relocate(self, records: Sequence[Record]) -> None:
         """Append `records`, which change nothing but where something lies. Raises as `append` does."""
-        locations = self.log.append(records)
+        locations = self.log.append(records, atomic=True)
         for record, location in zip(records, locations, strict=True):
             self.table.apply(record, location)
 
@@ -365,8 +366,7 @@ class Core:
         if new:
             self.create(record._replace(data=b""), value=record.data)
         else:
-            parts = self.put_parts(record._replace(data=b""), record.data)
-            self.commit(*parts, atomic=len(parts) > 1)
+            self.commit(*self.put_parts(record._replace(data=b""), record.data))
 
     def create(
         self, record: Any, *more: Record, value: bytes | None = None, ino: int | None = None
@@ -384,7 +384,7 @@ class Core:
         if number != self._replay_ino + missing:
             record = record._replace(attrs=record.attrs._replace(ino=number))
         parts = (record,) if value is None else self.put_parts(record, value)
-        self.commit(*parts, *more, atomic=len(parts) + len(more) > 1)
+        self.commit(*parts, *more)
         if number >= self._replay_ino:
             self._replay_ino = number + 1
         return number
@@ -405,7 +405,7 @@ class Core:
             numbered.append(made)
         if number >= MAX_INO:
             raise NoSpaceError("there are no inode numbers left")
-        self.commit(*numbered, atomic=len(numbered) > 1)
+        self.commit(*numbered)
         if self.table.next_ino > before:
             self._replay_ino = self.table.next_ino
 

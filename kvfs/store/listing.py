@@ -1,11 +1,13 @@
-"""Keys and losses as JSON can have them."""
+"""Keys, losses and changes as JSON can have them."""
 
 from __future__ import annotations
 
 import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kvfs.store.feed import Change
     from kvfs.store.pieces import Lost
     from kvfs.store.salvage import Fate
 
@@ -38,3 +40,20 @@ def _members(values: dict[str, Any]) -> dict[str, Any]:
         elif value is not None and value is not False:
             shown[name] = value
     return shown
+
+
+def told(change: Change, *, values: bool = False) -> str:
+    """Return `change` as a line of JSON, without its end; with `values`, the value that it left too."""
+    shown: dict[str, Any] = {"seq": change.sequence, "time": change.time, "what": change.what}
+    shown |= field("key", change.key)
+    if change.new is not None:
+        shown |= field("new", change.new)
+    shown["directory"] = change.directory
+    for name in ("offset", "size"):
+        if (number := getattr(change, name)) is not None:
+            shown[name] = number
+    for name, detail in change.details.items():
+        shown |= field(name, detail) if isinstance(detail, bytes) else {name: detail}
+    if values and change.has_value:
+        shown |= {"value": None} if change.value is None else field("value", change.value)
+    return json.dumps(shown, ensure_ascii=False)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from kvfs.retention import Retention
     from kvfs.store.background import Background, Keeper
     from kvfs.store.core import Core
+    from kvfs.store.feed import Feed
     from kvfs.store.keeping import Policy
     from kvfs.store.transaction import Transaction
     from kvfs.table import Table
@@ -129,6 +130,29 @@ class Opened:
         from kvfs.store.background import Background
 
         return Background(self._core, self._policy)
+
+    def changes(
+        self, from_: int | None = None, *, values: bool = False, timeout: float | None = None
+    ) -> Feed:
+        """Return an iterator over what changes, whoever changes it, from now on or from change `from_` on.
+
+        It waits for the next change; without one for `timeout` seconds, it ends. With
+        `values`, each has the value that it left. It is a context too, which ends it, and goes
+        on when the store is closed. Whoever begins with the `sequence` of a change and one goes on behind that.
+        Raises `PastGoneError` where the log does not go back to `from_`, `ConfigError` where it has
+        no such change yet; the iteration also where it was not fast enough.
+
+        >>> import kvfs, tempfile
+        >>> store = kvfs.open(tempfile.mkdtemp() + "/store")
+        >>> with store.changes(values=True, timeout=0) as changes:
+        ...     store.put("greeting", "hello")
+        ...     [(change.sequence, change.what, change.key, change.value) for change in changes]
+        [(0, 'put', b'greeting', b'hello')]
+        >>> store.close()
+        """
+        from kvfs.store.feed import Feed
+
+        return Feed(self.path, from_, values=values, timeout=timeout, disk=self._core.disk)
 
     def transaction(self) -> Transaction:
         """Begin a transaction. Raises `KvfsError` EOPNOTSUPP for a text store."""

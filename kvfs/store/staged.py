@@ -41,7 +41,7 @@ class StagedCore(Core):
         if self.closed:
             raise ClosedError("the transaction is over")
 
-    def commit(self, *records: Record, atomic: bool = False) -> None:
+    def commit(self, *records: Record) -> None:
         """Keep `records`, and apply them. Raises `NoSpaceError`."""
         size = sum(len(getattr(record, "data", b"")) for record in records)
         if self._size + size > MOST:

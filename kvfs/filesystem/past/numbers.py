@@ -18,8 +18,12 @@ FIRST, END = MAX_INO, FIRST_PIECE
 VIEWS = 1 << 17
 """No view has this number or a higher one."""
 AT, SNAPSHOTS, HISTORY, TRANSACTIONS = FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 6
+CHANGES = FIRST + 5
+"""Of `.kvfs/changes` as it is listed and shown."""
 FIRST_VERSION = FIRST + 16
 """The first number of what is below `.kvfs/history`."""
+FIRST_CHANGES = FIRST + (1 << 43)
+"""The first number of the nodes that `.kvfs/changes` leads to."""
 _BITS = 44
 _PIECES = 1 << (_BITS - 1)
 """Stands for the first number of a directory of a long key."""

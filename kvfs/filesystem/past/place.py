@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 UNKNOWN = 0xFFFFFFFF
 """Stands for the number of what is listed and has none yet, as libfuse has it."""
+
+NO_WAIT = select.POLLIN | select.POLLOUT | select.POLLRDNORM | select.POLLWRNORM
+"""What poll(2) says of every file that has nothing to wait for."""
 
 
 class Name(NamedTuple):
@@ -103,6 +107,10 @@ class Place:
         raise PosixError(errno.EISDIR)
 
     open = lseek = release = read
+
+    def poll(self, header: Header, body: memoryview) -> Reply:
+        """Tell that nobody has to wait."""
+        return protocol.POLL_OUT.pack(NO_WAIT)
 
     def readlink(self, header: Header, body: memoryview) -> Reply:
         """Refuse: it is no link."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import stat
 from typing import TYPE_CHECKING
 
 from kvfs.filesystem.attributes import entry, missing
+from kvfs.filesystem.changes import Changes
 from kvfs.filesystem.past.doors import At, Snapshots
 from kvfs.filesystem.past.history import History
 from kvfs.filesystem.past.inside import Inside
 from kvfs.filesystem.past.later import Later
-from kvfs.filesystem.past.numbers import AT, HISTORY, SNAPSHOTS, TRANSACTIONS, split
+from kvfs.filesystem.past.numbers import (
+    AT,
+    CHANGES,
+    FIRST_CHANGES,
+    HISTORY,
+    SNAPSHOTS,
+    TRANSACTIONS,
+    split,
+)
 from kvfs.filesystem.past.place import Name, Place
 from kvfs.filesystem.past.views import Views
 from kvfs.filesystem.shown import as_it_is
@@ -28,13 +38,14 @@ CONTROL_NAMES = (
     Name(b"..", ROOT_INO),
     Name(b"keys", KEYS_INO),
     *(Name(name, number) for name, number in _DOORS.items()),
+    Name(b"changes", CHANGES, stat.S_IFREG),
 )
 """What `.kvfs` is listed with."""
 _REQUESTS = (
     *("LOOKUP", "GETATTR", "SETATTR", "READLINK", "SYMLINK", "MKNOD", "MKDIR", "UNLINK", "RMDIR"),
     *("RENAME", "RENAME2", "LINK", "CREATE", "OPEN", "READ", "WRITE", "LSEEK", "FLUSH", "FSYNC"),
     *("RELEASE", "OPENDIR", "READDIR", "READDIRPLUS", "FSYNCDIR", "RELEASEDIR", "STATFS"),
-    *("ACCESS", "GETXATTR", "LISTXATTR", "SETXATTR", "REMOVEXATTR"),
+    *("ACCESS", "POLL", "GETXATTR", "LISTXATTR", "SETXATTR", "REMOVEXATTR"),
 )
 
 
@@ -55,6 +66,7 @@ class Past:
         self._views = Views(store.path)
         self._inside = Inside(self._views, statfs, show)
         self._history = History(store, statfs, show)
+        self.changes = Changes(store, session, statfs)
         self._at = At(store, self._views, self._inside, statfs)
         snapshots = Snapshots(store, self._views, self._inside, statfs)
         self._show = show
@@ -77,7 +89,7 @@ class Past:
         """Return the entry of `name` in `.kvfs`, or that there is none."""
         number = _DOORS.get(name)
         if number is None:
-            return missing(lasting=False)
+            return self.changes.find(name) or missing(lasting=False)
         return protocol.ENTRY_OUT.pack(*entry(self._show(self._doors[number].stat), lasting=True))
 
     def forget(self, number: int, count: int) -> None:
@@ -87,6 +99,8 @@ class Past:
             self._transactions.staged[view].forget_node(ino, count)
         elif view:
             self._views.forget(number, count)
+        elif number >= FIRST_CHANGES:
+            self.changes.forget(number, count)
         else:
             self._history.forget(number, count)
 
@@ -102,6 +116,7 @@ class Past:
     def stop(self) -> None:
         """Answer no more, and let go of everything."""
         self._later.stop()
+        self.changes.stop()
         with self._lock:
             self._transactions.close()
             self._views.close()
@@ -112,6 +127,7 @@ class Past:
 
     def _handler(self, name: str) -> Handler:
         inside, history = getattr(self._inside, name), getattr(self._history, name)
+        changes = getattr(self.changes, name)
         doors = {number: getattr(door, name) for number, door in self._doors.items()}
         handle, transactions = self._later.handle, self._transactions.staged
 
@@ -119,7 +135,8 @@ class Past:
             view, ino = split(header.nodeid)
             if view in transactions:
                 return transactions[view].answer(name, header._replace(nodeid=ino), body)
-            place = inside if view else doors.get(header.nodeid, history)
+            aside = changes if header.nodeid >= FIRST_CHANGES else history
+            place = inside if view else doors.get(header.nodeid, aside)
             return handle(header, body, place)
 
         return handler

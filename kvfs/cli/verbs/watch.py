@@ -1,0 +1,47 @@
+"""The verb that shows changes as they come."""
+
+from __future__ import annotations
+
+import click
+
+from kvfs.cli.arguments import JSON, KEY, PATH
+
+
+@click.command("watch")
+@click.argument("store", type=PATH)
+@click.argument("prefix", type=KEY, required=False, default=b"")
+@click.option(
+    "--from",
+    "from_",
+    type=click.IntRange(min=0),
+    metavar="SEQ",
+    help="Begin with change SEQ, or the first behind it; without, with what comes next.",
+)
+@JSON
+@click.option("--values", is_flag=True, help="With --json, add the value that each change left.")
+@click.option("--count", type=click.IntRange(min=1), metavar="N", help="End after N changes.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="End after SECONDS; exit with 1 if N changes did not come by then.",
+)
+def watch_command(
+    store: str,
+    prefix: bytes,
+    from_: int | None,
+    as_json: bool,
+    values: bool,
+    count: int | None,
+    timeout: float | None,
+) -> None:
+    """Show what changes in STORE, a line each, as it comes, beside a mount or alone.
+
+    With PREFIX, only changes of keys that begin with it. Who has seen change SEQ goes
+    on with --from SEQ+1 without missing any.
+    """
+    if values and not as_json:
+        raise click.UsageError("--values needs --json")
+    from kvfs.cli.watch import Watching, show_changes
+
+    show_changes(store, Watching(prefix, from_, values, count, timeout), as_json=as_json)
