@@ -117,20 +117,29 @@ def start(store: str, mountpoint: str, options: MountOptions) -> int:
     return int(answer.split()[1])
 
 
-def serve(store: str, mountpoint: str, options: MountOptions) -> None:
+def serve(
+    store: str,
+    mountpoint: str,
+    options: MountOptions,
+    ready: Callable[[], object] = _do_nothing,
+) -> None:
     """Serve `store` at `mountpoint` in the foreground, as a service where a manager started us.
 
-    Raises `MountError` or what the store says.
+    `ready` is called once the mount is there. Raises `MountError` or what the store says.
     """
     manager = Manager()
     manager.tell(f"STATUS=opening {store}")
-    ready = f"STATUS=serving {store} at {mountpoint}"
+
+    def serving() -> None:
+        manager.tell("READY=1", f"STATUS=serving {store} at {mountpoint}")
+        ready()
+
     try:
         run(
             store,
             mountpoint,
             options,
-            lambda: manager.tell("READY=1", ready),
+            serving,
             lambda: manager.tell("STOPPING=1", f"STATUS=closing {store}"),
         )
     except OSError as error:

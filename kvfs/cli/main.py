@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from typing import NoReturn
 import click
 
 from kvfs import __version__
-from kvfs.cli.output import fail, printing
+from kvfs.cli.output import fail, prepare, printing
 from kvfs.errors import in_words
 
 VERBS = {
@@ -40,8 +39,26 @@ VERBS = {
     "repair": "care",
     "stat": "care",
     "compact": "care",
+    "completion": "manual",
+    "help": "manual",
+    "man": "manual",
 }
 """The module of `kvfs.cli.verbs` that has each verb, as the function or group `VERB_command`."""
+
+
+TOPICS = {
+    "mounting": "Stores and mounts",
+    "keys": "Keys",
+    "past": "The past and what comes",
+    "watch": "The past and what comes",
+    "moving": "In and out",
+    "care": "Care",
+    "manual": "Help",
+}
+"""What `kvfs --help` calls the verbs of each module."""
+
+STATUSES = """Exit statuses: 0 success; 1 failure, also a key that is not there, or damage that check
+or verify found; 2 wrong usage; 130 interrupted."""
 
 
 class Verbs(click.Group):
@@ -60,11 +77,40 @@ class Verbs(click.Group):
         assert isinstance(found, click.Command)
         return found
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb that `args` begin with. Raises `click.UsageError`, with what may be meant."""
+        name = args[0]
+        if name in VERBS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        meant = " or ".join(map(repr, get_close_matches(name, VERBS)))
+        message = f"No such verb {name!r}." + (f" Did you mean {meant}?" if meant else "")
+        raise click.UsageError(message, ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the verbs by topic."""
+        width = max(map(len, VERBS))
+        topics: dict[str, list[tuple[str, str]]] = {}
+        for name, module in VERBS.items():
+            verb = self.get_command(ctx, name)
+            assert verb is not None
+            row = (name.ljust(width), verb.get_short_help_str(limit=formatter.width))
+            topics.setdefault(TOPICS[module], []).append(row)
+        for topic, rows in topics.items():
+            with formatter.section(topic):
+                formatter.write_dl(rows)
+
 
 @click.group(
-    cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    subcommand_metavar="VERB [ARGS]...",
+    epilog=STATUSES,
 )
-@click.version_option(__version__, prog_name="kvfs")
+@click.version_option(__version__, prog_name="kvfs", message="%(prog)s %(version)s")
 def cli() -> None:
     """Keep a key-value store in a directory, and mount it as files."""
 
@@ -76,10 +122,15 @@ def main() -> NoReturn:
     """
     if sys.stdin is None or sys.stdout is None:
         fail("standard input and standard output must be open", 1)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no name is a reason to fail
+    prepare()
     logging.basicConfig(format="kvfs: %(message)s", level=logging.WARNING)
     try:
+        if shell := os.environ.get("_KVFS_COMPLETE"):
+            from kvfs.cli.completion import answer
+
+            with printing():
+                answer(cli, shell, sys.argv[1:])
+            sys.exit(0)
         # Not cli.main, which would make a failure of a reader that stops early.
         with printing(), cli.make_context("kvfs", sys.argv[1:]) as context:
             cli.invoke(context)
@@ -89,9 +140,7 @@ def main() -> NoReturn:
         sys.stderr.write(f"{error.format_message()}\n")
         sys.exit(2)
     except click.ClickException as error:
-        at = getattr(error, "ctx", None)
-        where = f"; see: {at.command_path} --help" if at else ""
-        fail(error.format_message().rstrip(".") + where, error.exit_code)
+        fail(_usage(error), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         fail("interrupted", 128 + signal.SIGINT)
     except Exception as error:
@@ -99,6 +148,15 @@ def main() -> NoReturn:
             raise
         fail(_explain(error), 1)
     sys.exit(0)
+
+
+def _usage(error: click.ClickException) -> str:
+    """Return what is wrong with the command, and where to look that up."""
+    message = error.format_message().rstrip(".")
+    at = getattr(error, "ctx", None)
+    if at is None:
+        return message
+    return f"{message}{' See' if message.endswith('?') else '; see'}: {at.command_path} --help"
 
 
 def _explain(error: Exception) -> str:

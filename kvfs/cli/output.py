@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from _typeshed import ReadableBuffer
+
+_NAME = "standard output"
+
+
+class _Standard(io.FileIO):
+    """Standard output; what goes wrong in writing it says so."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, _NAME) from None
+
+
+def prepare() -> None:
+    """Let errors of standard output name it, and no name of a key or a file be one."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Standard(sys.stdout.fileno(), "wb", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",
+            line_buffering=sys.stdout.line_buffering,
+        )
 
 
 @contextmanager
@@ -21,7 +49,30 @@ def printing() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard()
+    except OSError as error:
+        if error.filename == _NAME:
+            _discard()  # or Python tries again when it ends, and complains itself
+        raise
+
+
+def _discard() -> None:
+    """Let nobody have what was not written yet."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def print_json(values: dict[str, Any], indent: int | None = 2) -> None:
+    """Print one JSON object; without `indent` in one line, as of many.
+
+    It is UTF-8, whatever the locale says.
+    """
+    import json
+
+    # What is no text, as a path may be, becomes an escape that is JSON too.
+    text = json.dumps(values, indent=indent, ensure_ascii=False) + "\n"
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
 
 
 def quoted(key: bytes) -> str:
@@ -34,6 +85,12 @@ def when(time: int) -> str:
     from datetime import UTC, datetime
 
     return datetime.fromtimestamp(time / 1e9, UTC).astimezone().isoformat(" ", "milliseconds")
+
+
+def colourful() -> bool:
+    """Tell whether standard output is a terminal that colours are welcome on."""
+    welcome = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return welcome and sys.stdout.isatty()
 
 
 def fail(message: str, status: int) -> NoReturn:

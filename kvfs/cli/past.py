@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from typing import TYPE_CHECKING
 
 from kvfs.cli.access import reader
-from kvfs.cli.output import quoted, when
+from kvfs.cli.output import colourful, print_json, quoted, when
 from kvfs.errors import KvfsError
 from kvfs.store.history import ADDED, CHANGED, REMOVED, changes, differences
 from kvfs.store.listing import field
@@ -17,7 +16,12 @@ from kvfs.store.snapshots import list_all
 if TYPE_CHECKING:
     from kvfs.store.history import Change
 
-_MARKS = {ADDED: b"+ ", REMOVED: b"- ", CHANGED: b"~ "}
+_MARKS = {ADDED: b"+ %b\n", REMOVED: b"- %b\n", CHANGED: b"~ %b\n"}
+_COLOURED = {
+    ADDED: b"\33[32m+ %b\33[0m\n",
+    REMOVED: b"\33[31m- %b\33[0m\n",
+    CHANGED: b"\33[33m~ %b\33[0m\n",
+}
 
 
 def show_log(store: str, key: bytes | None, *, as_json: bool) -> None:
@@ -25,8 +29,10 @@ def show_log(store: str, key: bytes | None, *, as_json: bool) -> None:
     shown = 0
     for change in changes(store, key):
         shown += 1
-        line = json.dumps(_fields(change), ensure_ascii=False) if as_json else _line(change)
-        sys.stdout.write(line + "\n")
+        if as_json:
+            print_json(_fields(change), indent=None)
+        else:
+            sys.stdout.write(_line(change) + "\n")
     if key is not None and not shown:
         message = f"nothing was ever logged of {quoted(key)}"
         raise KvfsError(message, errno.ENOENT)
@@ -34,24 +40,22 @@ def show_log(store: str, key: bytes | None, *, as_json: bool) -> None:
 
 def show_diff(store: str, old: str, new: str | None, *, as_json: bool) -> None:
     """Print the keys that differ, a line each."""
+    marks = _COLOURED if colourful() else _MARKS
     with reader(store, old) as before, reader(store, new) as after:
         for what, key in differences(before, after):
             if as_json:
-                shown = {"change": what, **field("key", key)}
-                line = json.dumps(shown, ensure_ascii=False).encode()
+                print_json({"change": what, **field("key", key)}, indent=None)
             else:
-                line = _MARKS[what] + key
-            sys.stdout.buffer.write(line + b"\n")
+                sys.stdout.buffer.write(marks[what] % key)
 
 
 def show_snapshots(store: str, *, as_json: bool) -> None:
     """Print the snapshots of the store, a line each."""
     for found in list_all(store):
         if as_json:
-            line = json.dumps(found._asdict())
+            print_json(found._asdict(), indent=None)
         else:
-            line = f"{found.records:>8}  {when(found.time)}  {found.name}"
-        sys.stdout.write(line + "\n")
+            sys.stdout.write(f"{found.records:>8}  {when(found.time)}  {found.name}\n")
 
 
 def _fields(change: Change) -> dict[str, object]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
-from kvfs.cli.output import printing, quoted
+from kvfs.cli.output import print_json, printing, quoted
 from kvfs.cli.progress import progress
 from kvfs.errors import KvfsError
 from kvfs.store.backup import backup
@@ -148,11 +147,6 @@ def _health(found: StoreStat) -> str:
     if found.lost:
         return f"{found.lost} bytes are missing at its end since it was last closed"
     return "sound"
-
-
-def print_json(values: dict[str, Any]) -> None:
-    """Print one JSON object, indented."""
-    sys.stdout.write(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
 
 
 @contextmanager

@@ -355,6 +355,16 @@ class Store(Opened, MutableMapping[Key, bytes]):
         """Return a view of the keys that start with `prefix` and have a value, sorted."""
         return Keys(self, _bytes(prefix))
 
+    def components(self, prefix: Key = b"") -> list[bytes]:
+        """Return how the keys that start with `prefix` go on up to the next `/`, sorted.
+
+        For who goes down one directory after the other: no key is looked at
+        that is below the one that `prefix` leads to.
+        """
+        with self._core.lock:
+            self._core.check()
+            return sorted(set(self._core.table.components(_bytes(prefix))))
+
     def items(self, prefix: Key = b"") -> Items:
         """Return a view of every key that starts with `prefix`, with its value, sorted by key."""
         return Items(self, _bytes(prefix))

@@ -207,14 +207,34 @@ class Tree:
                     yield prefix + name
                 elif (below := nodes.directory(ino)) is not None:
                     stack.append((prefix + name + b"/", below))
+        yield from self._valued_aside()
+
+    def _valued_aside(self) -> Iterator[bytes]:
+        """Yield every key below `.kvfs/keys/` that has a value."""
         todo: list[tuple[list[bytes], Directory]] = [([], self.directory(KEYS_INO))]
         while todo:
             pieces, directory = todo.pop()
             for name, ino, is_file in self._kinds(directory):
-                if not is_file and (below := nodes.directory(ino)) is not None:
+                if not is_file and (below := self.nodes.directory(ino)) is not None:
                     todo.append(([*pieces, name], below))
                 elif is_file and (key := keys.decode([*pieces, name])) is not None:
                     yield key
+
+    def components(self, prefix: bytes) -> Iterator[bytes]:
+        """Yield the keys that start with `prefix`, of those with a `/` behind it what that ends.
+
+        In no order, and some more than once. Looks into one directory only.
+        """
+        path, slash, start = prefix.rpartition(b"/")
+        directory = self.find_directory(path) if path or not slash else None
+        if directory is not None:
+            for name, ino, is_file in self._kinds(directory):
+                if name.startswith(start) and (is_file or self.nodes.directory(ino) is not None):
+                    yield path + slash + name + (b"" if is_file else b"/")
+        for key in self._valued_aside():
+            if key.startswith(prefix):
+                end = key.find(b"/", len(prefix)) + 1
+                yield key[:end] if end else key
 
     def _kinds(self, directory: Directory) -> Iterator[tuple[bytes, int, bool]]:
         """Yield every name in `directory` with its number, and whether that is a file's."""

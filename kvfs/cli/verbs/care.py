@@ -6,33 +6,45 @@ import sys
 
 import click
 
-from kvfs.cli.arguments import HISTORY, JSON, PATH
+from kvfs.cli.arguments import HISTORY, JSON, PATH, examples
 
 
-@click.command("check")
+@click.command(
+    "check",
+    epilog=examples(
+        "kvfs check store", "kvfs check store --json", "kvfs check store || kvfs repair store"
+    ),
+)
 @click.argument("store", type=PATH)
 @JSON
 def check_command(store: str, as_json: bool) -> None:
-    """Read and verify everything; exit with 1 if anything is damaged."""
+    """Read and verify everything.
+
+    Exits with 1 if anything is damaged. Nothing is changed, and the store may
+    be mounted.
+    """
     from kvfs.cli.report import show_check
 
     if not show_check(store, as_json=as_json):
         sys.exit(1)
 
 
-@click.command("stat")
+@click.command("stat", epilog=examples("kvfs stat store", "kvfs stat store --json"))
 @click.argument("store", type=PATH)
 @JSON
 def stat_command(store: str, as_json: bool) -> None:
-    """Show what STORE is, who has it open, and whether it takes writes."""
+    """Show what STORE is, who has it open, and how it is."""
     from kvfs.cli.report import show_stat
 
     show_stat(store, as_json=as_json)
 
 
-@click.command("compact")
+@click.command(
+    "compact",
+    epilog=examples("kvfs compact store", "kvfs compact store --keep-history 0"),
+)
 @click.argument("store", type=PATH)
-@click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} Without: what STORE says.")
+@click.option("--keep-history", metavar="HISTORY", help=f"{HISTORY} Without: what STORE says.")
 @JSON
 def compact_command(store: str, keep_history: str | None, as_json: bool) -> None:
     """Give back the space of what is dead, beside a mount or alone."""
@@ -41,14 +53,14 @@ def compact_command(store: str, keep_history: str | None, as_json: bool) -> None
     show_compact(store, keep_history, as_json=as_json)
 
 
-@click.command("repair")
+@click.command("repair", epilog=examples("kvfs repair store", "kvfs repair store --json"))
 @click.argument("store", type=PATH)
 @JSON
 def repair_command(store: str, as_json: bool) -> None:
-    """Salvage a damaged store that is not mounted, and list what is lost.
+    """Salvage a damaged store, and list what is lost.
 
-    Every record that still verifies is kept; the damaged segments stay in
-    quarantine/ as they were.
+    The store must not be mounted. Every record that still verifies is kept; the
+    damaged segments stay in quarantine/ as they were.
     """
     from kvfs.cli.report import show_repair
 

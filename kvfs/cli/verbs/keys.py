@@ -8,8 +8,8 @@ from typing import NoReturn
 import click
 
 from kvfs.cli.access import reader, writer
-from kvfs.cli.arguments import AT, KEY, PATH
-from kvfs.cli.output import fail
+from kvfs.cli.arguments import AT, JSON, KEY, PATH, VALUE, examples
+from kvfs.cli.output import fail, print_json
 from kvfs.store.kv import ANY
 
 IF_VERSION = click.option(
@@ -20,10 +20,17 @@ IF_VERSION = click.option(
 )
 
 
-@click.command("put")
+@click.command(
+    "put",
+    epilog=examples(
+        "kvfs put store config/port 8080",
+        "kvfs put store logo.png < logo.png",
+        "kvfs put store -- -key-with-a-dash value",
+    ),
+)
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
-@click.argument("value", type=KEY, required=False)
+@click.argument("value", type=VALUE, required=False)
 @IF_VERSION
 @click.option(
     "--ttl", metavar="TIME", help="Remove KEY after so long: seconds, or 90s, 5m, 2h, 1d."
@@ -39,7 +46,14 @@ def put_command(
         target.put(key, value, if_version=if_version or None, ttl=ttl)
 
 
-@click.command("get")
+@click.command(
+    "get",
+    epilog=examples(
+        "kvfs get store config/port",
+        "kvfs get store logo.png > logo.png",
+        "kvfs get store config/port --at '2h ago'",
+    ),
+)
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 @AT
@@ -53,11 +67,20 @@ def get_command(store: str, key: bytes, at: str | None) -> None:
             sys.stdout.buffer.write(piece)
 
 
-@click.command("version")
+@click.command(
+    "version",
+    epilog=examples(
+        "kvfs version store config/port",
+        'kvfs put store config/port 8081 --if-version "$(kvfs version store config/port)"',
+    ),
+)
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 def version_command(store: str, key: bytes) -> None:
-    """Print what names the state of KEY, for --if-version: another one after each change."""
+    """Print what names the state of KEY, for --if-version.
+
+    It is another one after each change.
+    """
     with reader(store) as source:
         found = source.version(key)
     if found is None:
@@ -65,7 +88,7 @@ def version_command(store: str, key: bytes) -> None:
     sys.stdout.write(found + "\n")
 
 
-@click.command("delete")
+@click.command("delete", epilog=examples("kvfs delete store config/port"))
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
 @IF_VERSION
@@ -77,17 +100,33 @@ def delete_command(store: str, key: bytes, if_version: str) -> None:
         _no_key(key)
 
 
-@click.command("list")
+@click.command(
+    "list",
+    epilog=examples(
+        "kvfs list store",
+        "kvfs list store config/ --json",
+        "kvfs list -0 store | xargs -0 -n 1 kvfs get store",
+    ),
+)
 @click.argument("store", type=PATH)
 @click.argument("prefix", type=KEY, default=b"")
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL, not with a newline.")
 @AT
-def list_command(store: str, prefix: bytes, null: bool, at: str | None) -> None:
+@JSON
+def list_command(store: str, prefix: bytes, null: bool, at: str | None, as_json: bool) -> None:
     """List the keys that start with PREFIX, sorted."""
+    from kvfs.store.listing import field
+
+    if null and as_json:
+        message = "-0 and --json exclude each other"
+        raise click.UsageError(message)
     end = b"\0" if null else b"\n"
     with reader(store, at) as source:
         for key in source.keys(prefix):
-            sys.stdout.buffer.write(key + end)
+            if as_json:
+                print_json(field("key", key), indent=None)
+            else:
+                sys.stdout.buffer.write(key + end)
 
 
 def _no_key(key: bytes) -> NoReturn:

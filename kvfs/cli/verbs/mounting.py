@@ -7,15 +7,32 @@ import sys
 
 import click
 
-from kvfs.cli.arguments import AT, HISTORY, JSON, PATH, SIZE, ByteSize
+from kvfs.cli.arguments import AT, HISTORY, JSON, MOUNTPOINT, PATH, SIZE, ByteSize, examples
+from kvfs.cli.output import print_json
 from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.store.keeping import DEFAULT, Policy
 
 
-@click.command("init")
+@click.command(
+    "init",
+    epilog=examples(
+        "kvfs init store",
+        "kvfs init store --keep-history '7 days,10GiB'",
+        "kvfs init lines --format text --max-segment-size 8MiB",
+    ),
+)
 @click.argument("store", type=PATH)
-@click.option("--keep-history", default=DEFAULT_HISTORY, show_default=True, help=HISTORY)
-@click.option("--format", "form", type=click.Choice(FORMATS), default="binary", show_default=True)
+@click.option(
+    "--keep-history", metavar="HISTORY", default=DEFAULT_HISTORY, show_default=True, help=HISTORY
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="binary",
+    show_default=True,
+    help="How records are written: with checksums, or as lines to read.",
+)
 @click.option(
     "--max-segment-size",
     type=SIZE,
@@ -23,14 +40,35 @@ from kvfs.store.keeping import DEFAULT, Policy
     show_default=True,
     help="Size at which a segment is closed, such as 64MiB.",
 )
-def init_command(store: str, form: str, max_segment_size: int, keep_history: str) -> None:
+@JSON
+def init_command(
+    store: str, form: str, max_segment_size: int, keep_history: str, as_json: bool
+) -> None:
     """Make a new store in a new or empty directory."""
     from kvfs import init
 
-    init(store, format=form, max_segment_size=max_segment_size, keep_history=keep_history)
+    made = init(store, format=form, max_segment_size=max_segment_size, keep_history=keep_history)
+    if as_json:
+        print_json(
+            {
+                "store": os.path.abspath(store),
+                "format": made.format,
+                "id": made.id.hex(),
+                "created": made.created,
+                "max_segment_size": made.max_segment_size,
+                "keep_history": made.keep_history,
+            }
+        )
 
 
-@click.command("mount")
+@click.command(
+    "mount",
+    epilog=examples(
+        "kvfs mount store mnt",
+        "kvfs mount -f -o noatime,allow_other store mnt",
+        "kvfs mount --at '2h ago' store past",
+    ),
+)
 @click.argument("store", type=PATH)
 @click.argument("mountpoint", type=PATH)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground until unmounted.")
@@ -38,8 +76,8 @@ def init_command(store: str, form: str, max_segment_size: int, keep_history: str
     "-o",
     "options",
     multiple=True,
-    metavar="OPT,...",
-    help="Mount options; all those below are some too.",
+    metavar="OPTION,...",
+    help="Options as of mount(8); all those below are some too.",
 )
 @click.option("--read-only", is_flag=True, help="Allow no changes.")
 @AT
@@ -62,9 +100,10 @@ def init_command(store: str, form: str, max_segment_size: int, keep_history: str
     metavar="RECORDS",
     help="Make a checkpoint after so many records, and not when it is worth its cost.",
 )
-@click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} From now on; kept in STORE.")
+@click.option("--keep-history", metavar="HISTORY", help=f"{HISTORY} From now on; kept in STORE.")
 @click.option(
     "--compact-share",
+    metavar="SHARE",
     type=click.FloatRange(0, 1),
     default=DEFAULT.share,
     show_default=True,
@@ -77,6 +116,7 @@ def init_command(store: str, form: str, max_segment_size: int, keep_history: str
     show_default=True,
     help="Compact when so many bytes are dead at least.",
 )
+@JSON
 def mount_command(
     store: str,
     mountpoint: str,
@@ -90,8 +130,12 @@ def mount_command(
     keep_history: str | None,
     compact_share: float,
     compact_size: int,
+    as_json: bool,
 ) -> None:
-    """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
+    """Mount STORE at the empty directory MOUNTPOINT.
+
+    Returns once the mount answers.
+    """
     from kvfs import daemon
     from kvfs.cli.mount_options import with_words
 
@@ -105,24 +149,38 @@ def mount_command(
         compact=Policy(compact_share, compact_size),
     )
     chosen = with_words(chosen, options)
+
+    def tell(pid: int) -> None:
+        if as_json:
+            where = {"store": os.path.abspath(store), "mountpoint": os.path.abspath(mountpoint)}
+            print_json({**where, "pid": pid, "read_only": chosen.read_only})
+            sys.stdout.flush()
+
     if foreground:
-        daemon.serve(store, mountpoint, chosen)
+        daemon.serve(store, mountpoint, chosen, lambda: tell(os.getpid()))
     else:
-        daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen)
+        tell(daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen))
 
 
-@click.command("unmount")
-@click.argument("mountpoint", type=PATH)
+@click.command("unmount", epilog=examples("kvfs unmount mnt", "kvfs unmount --lazy mnt"))
+@click.argument("mountpoint", type=MOUNTPOINT)
 @click.option("-l", "--lazy", is_flag=True, help="Let who has files open go on; do not wait.")
-def unmount_command(mountpoint: str, lazy: bool) -> None:
-    """End the mount at MOUNTPOINT; returns once everything is synced."""
-    from kvfs import daemon
+@JSON
+def unmount_command(mountpoint: str, lazy: bool, as_json: bool) -> None:
+    """End the mount at MOUNTPOINT.
+
+    Returns once everything is synced.
+    """
+    from kvfs import daemon, mounts
     from kvfs.disk import Disk
 
+    mount = mounts.find(mountpoint)
     daemon.unmount(mountpoint, Disk(), lazy=lazy)
+    if as_json and mount:
+        print_json({"store": mount.store, "mountpoint": mount.mountpoint})
 
 
-@click.command("status")
+@click.command("status", epilog=examples("kvfs status", "kvfs status mnt --json"))
 @click.argument("what", metavar="[STORE|MOUNTPOINT]", type=PATH, required=False)
 @JSON
 def status_command(what: str | None, as_json: bool) -> None:

@@ -6,18 +6,27 @@ import sys
 
 import click
 
-from kvfs.cli.arguments import AT, JSON, KEY, PATH
+from kvfs.cli.arguments import AT, FILE, JSON, KEY, PATH, examples
 from kvfs.transfer.formats import EXPORTS, FORMATS, NO_STREAMS, STREAMS, of_input, of_output
 
 
-@click.command("export")
+@click.command(
+    "export",
+    epilog=examples(
+        "kvfs export store keys.jsonl",
+        "kvfs export store - | gzip > keys.jsonl.gz",
+        "kvfs export store old.jsonl --at '1 day ago'",
+    ),
+)
 @click.argument("store", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=FILE)
 @click.option("--format", "form", type=click.Choice(EXPORTS), help="Without: what FILE is called.")
 @AT
 @JSON
 def export_command(store: str, file: str, form: str | None, at: str | None, as_json: bool) -> None:
-    """Write STORE to FILE: keys and values as JSON Lines, or all that a mount shows.
+    """Write STORE to FILE, as JSON Lines or as files.
+
+    JSON Lines have keys and values, archives and directories all that a mount shows.
 
     FILE.tar (.tar.gz, .tar.xz, .tar.bz2) is an archive, DIRECTORY/ a directory, - standard output.
     """
@@ -30,9 +39,15 @@ def export_command(store: str, file: str, form: str | None, at: str | None, as_j
     export_to(store, file, form, at, as_json=as_json)
 
 
-@click.command("import")
+@click.command(
+    "import",
+    epilog=examples(
+        "kvfs import store keys.jsonl",
+        "zcat keys.jsonl.gz | kvfs import store -",
+    ),
+)
 @click.argument("store", type=PATH)
-@click.argument("file", type=PATH)
+@click.argument("file", type=FILE)
 @click.option("--format", "form", type=click.Choice(tuple(FORMATS)), help="Without: what FILE is.")
 @click.option("--prefix", type=KEY, default=b"", help="What all keys get before them.")
 @click.option("--table", help="Which table of an SQLite file, or database of Redis.")
@@ -51,7 +66,9 @@ def import_command(
     skip_others: bool,
     as_json: bool,
 ) -> None:
-    """Bring what is in FILE, as export or another database writes it, into STORE.
+    """Bring what is in FILE into STORE.
+
+    It is as export or another database writes it.
 
     FILE is read through first: a mistake in it changes nothing. JSON Lines from standard
     input (-) are put as they come.
@@ -69,26 +86,32 @@ def import_command(
     import_from(store, source, form or of_input(file), prefix, as_json=as_json)
 
 
-@click.command("backup")
+@click.command(
+    "backup",
+    epilog=examples("kvfs backup store /backups/store", "kvfs backup store /backups/store --json"),
+)
 @click.argument("store", type=PATH)
 @click.argument("directory", type=PATH)
 @JSON
 def backup_command(store: str, directory: str, as_json: bool) -> None:
-    """Copy STORE to DIRECTORY, beside a mount or alone; again, only what is new is copied.
+    """Copy what is new in STORE to the backup in DIRECTORY.
 
-    The copy is a store itself: mount it with --read-only, so that the next
-    backup can go on.
+    The store may be mounted. The copy is a store itself: mount it with
+    --read-only, so that the next backup can go on.
     """
     from kvfs.cli.report import show_backup
 
     show_backup(store, directory, as_json=as_json)
 
 
-@click.command("verify")
-@click.argument("directory", metavar="DIRECTORY", type=PATH)
+@click.command("verify", epilog=examples("kvfs verify /backups/store"))
+@click.argument("directory", type=PATH)
 @JSON
 def verify_command(directory: str, as_json: bool) -> None:
-    """Check a backup, as check does a store; exit with 1 if anything is damaged."""
+    """Check the backup in DIRECTORY, as check does a store.
+
+    Exits with 1 if anything is damaged.
+    """
     from kvfs.cli.report import show_check
 
     if not show_check(directory, as_json=as_json):

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import click
 
-from kvfs.cli.arguments import JSON, KEY, PATH
+from kvfs.cli.arguments import JSON, KEY, PATH, examples
 
 
-@click.command("watch")
+@click.command(
+    "watch",
+    epilog=examples("kvfs watch store config/", "kvfs watch store --json --values --count 1"),
+)
 @click.argument("store", type=PATH)
 @click.argument("prefix", type=KEY, required=False, default=b"")
 @click.option(
     "--from",
     "from_",
     type=click.IntRange(min=0),
-    metavar="SEQ",
-    help="Begin with change SEQ, or the first behind it; without, with what comes next.",
+    metavar="SEQUENCE",
+    help="Begin with change SEQUENCE, or the first behind it; without, with what comes next.",
 )
 @JSON
 @click.option("--values", is_flag=True, help="With --json, add the value that each change left.")
@@ -35,10 +38,10 @@ def watch_command(
     count: int | None,
     timeout: float | None,
 ) -> None:
-    """Show what changes in STORE, a line each, as it comes, beside a mount or alone.
+    """Show what changes in STORE, as it comes.
 
-    With PREFIX, only changes of keys that begin with it. Who has seen change SEQ goes
-    on with --from SEQ+1 without missing any.
+    A line each, beside a mount or alone. With PREFIX, only changes of keys that begin with it. Who has seen change SEQUENCE goes
+    on with --from SEQUENCE+1 without missing any.
     """
     if values and not as_json:
         raise click.UsageError("--values needs --json")
