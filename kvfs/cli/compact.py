@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.cli.access import WAIT
 from kvfs.cli.output import print_json
-from kvfs.cli.report import percent
+from kvfs.cli.progress import percent
 from kvfs.control import ask_to_compact
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError

@@ -94,6 +94,9 @@ def _without_escapes(text: str) -> str:
 
 def quote(text: str, quotes: str) -> str:
     """Return `text` as it has to stand in bash behind an open `quotes`."""
+    if quotes == _DOUBLE and text.endswith("!"):
+        # Before the quotes that bash adds, it is no history; and they must be missing.
+        return quote(text[:-1], quotes) + "!"
     return "".join(_quoted(char, quotes) for char in text)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
 from kvfs.cli.output import print_json, printing, quoted
-from kvfs.cli.progress import progress
+from kvfs.cli.progress import percent
+from kvfs.cli.tables import show_line, show_table
 from kvfs.errors import KvfsError
 from kvfs.store.backup import backup
 from kvfs.store.listing import losses
@@ -18,12 +18,6 @@ from kvfs.store.stat import stat
 from kvfs.store.verify import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from kvfs.store.pieces import Lost
     from kvfs.store.repair import Repair
     from kvfs.store.salvage import Fate
@@ -128,17 +122,13 @@ def show_stat(store: str, *, as_json: bool) -> None:
 
 def _print_segments(found: StoreStat) -> None:
     """Print what is in each segment, if there are several."""
-    from rich.table import Column, Table
-
     if len(found.segments) < _SEVERAL:
         return
-    table = Table("segment", *(Column(name, justify="right") for name in _SHARES))
-    for segment in found.segments[:_MOST]:
-        table.add_row(segment.name, *map(str, segment[1:]))
-    console = _console()
-    console.print(table)
+    shown = found.segments[:_MOST]
+    rows = [(segment.name, *map(str, segment[1:])) for segment in shown]
+    show_table(("segment", *_SHARES), rows, _SHARES)
     if len(found.segments) > _MOST:
-        console.print(f"and {len(found.segments) - _MOST} more: see --json")
+        show_line(f"and {len(found.segments) - _MOST} more: see --json")
 
 
 def _health(found: StoreStat) -> str:
@@ -149,55 +139,33 @@ def _health(found: StoreStat) -> str:
     return "sound"
 
 
-@contextmanager
-def percent(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Show progress in per cent; what it yields takes the bytes done and the bytes in all."""
-    last = 0
-    with progress(what, 100) as advance:
-
-        def step(done: int, total: int) -> None:
-            nonlocal last
-            now = 100 * done // max(total, 1)
-            advance(now - last)
-            last = now
-
-        yield step
-
-
 def _print_repair(done: Repair) -> None:
-    from rich.table import Table
-
-    console = _console()
     if done.rebuilt:
-        console.print("store.toml was made anew from the segments")
+        show_line("store.toml was made anew from the segments")
     if done.finished:
-        console.print("an earlier repair was brought to its end")
+        show_line("an earlier repair was brought to its end")
     for name in done.checkpoints:
-        console.print(f"checkpoint {name} was no good and has been removed; nothing is lost by it")
+        show_line(f"checkpoint {name} was no good and has been removed; nothing is lost by it")
     if done.kept is None:
-        console.print("sound: there is nothing to repair")
+        show_line("sound: there is nothing to repair", "green")
         return
-    console.print(_table_of(done.lost))
-    keys = Table("key", "now")
-    for fate in done.fates[:_MOST]:
-        keys.add_row(_text(quoted(fate.key)), _text(_fate(fate)))
+    _show_lost(done.lost)
     if done.fates:
-        console.print(keys)
+        rows = [(quoted(fate.key), _fate(fate)) for fate in done.fates[:_MOST]]
+        show_table(("key", "now"), rows)
     for path in done.directories[:_MOST]:
-        console.print(_text(f"directory {quoted(path)} was made anew, for its owner alone"))
+        show_line(f"directory {quoted(path)} was made anew, for its owner alone")
     most = max(len(done.lost), len(done.fates), len(done.directories))
     if most > _MOST:
-        console.print(f"and more: up to {most - _MOST} of each kind, see the list")
+        show_line(f"and more: up to {most - _MOST} of each kind, see the list")
     if done.lost:
-        console.print(_text(_HINT))
+        show_line(_HINT)
     kept = f"repaired: {done.records} records; the old segments are in {done.kept},"
-    console.print(_text(f"{kept} and this list in {done.kept}.json"))
+    show_line(f"{kept} and this list in {done.kept}.json", "yellow")
 
 
-def _table_of(lost: list[Lost]) -> Table:
-    from rich.table import Table
-
-    table = Table("segment", "offset", "bytes", "lost", "why")
+def _show_lost(lost: list[Lost]) -> None:
+    rows = []
     for entry in lost[:_MOST]:
         what = entry.record or "unknown"
         if entry.key is not None:
@@ -205,8 +173,8 @@ def _table_of(lost: list[Lost]) -> Table:
         if entry.new is not None:
             what += f" to {quoted(entry.new)}"
         place = (entry.segment, str(entry.offset), str(entry.length))
-        table.add_row(*place, _text(what), _text(entry.reason))
-    return table
+        rows.append((*place, what, entry.reason))
+    show_table(("segment", "offset", "bytes", "lost", "why"), rows, ("offset", "bytes"))
 
 
 def _fate(fate: Fate) -> str:
@@ -223,46 +191,30 @@ def _fate(fate: Fate) -> str:
     return f"{what}: {size}of {when}{moved}"
 
 
-def _text(shown: str) -> Text:
-    """Return `shown` as it is: what users call things is no markup."""
-    from rich.text import Text
-
-    return Text(shown)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=True)
-
-
 def _print(report: Report, store: str) -> None:
-    from rich.table import Table
-
-    console = _console()
-    table = Table("segment", "bytes", "records", "state")
+    rows = []
     for segment in report.segments:
         state = f"{len(segment.damage)} bad places" if segment.damage else "sound"
-        table.add_row(segment.name, str(segment.size), str(segment.records), state)
-    console.print(table)
+        rows.append((segment.name, str(segment.size), str(segment.records), state))
+    show_table(("segment", "bytes", "records", "state"), rows, ("bytes", "records"))
     damage = [place for segment in report.segments for place in segment.damage]
     if damage:
-        console.print(_table_of(damage))
+        _show_lost(damage)
     if len(damage) > _MOST:
-        console.print(f"and {len(damage) - _MOST} more bad places: see --json")
+        show_line(f"and {len(damage) - _MOST} more bad places: see --json")
     for checkpoint in report.checkpoints:
         state = checkpoint.problem or f"sound, {checkpoint.records} records before it"
-        console.print(_text(f"checkpoint {checkpoint.name}: {state}"))
+        show_line(f"checkpoint {checkpoint.name}: {state}")
     for problem in report.problems:
-        console.print(_text(f"damaged: {problem}"))
+        show_line(f"damaged: {problem}", "red")
     if report.torn:
-        console.print(
+        show_line(
             f"torn end of {ByteSize(report.torn)}, as a crash leaves it;"
             " the next writer moves it to quarantine"
         )
     records = sum(segment.records for segment in report.segments)
     verdict = f"{records} records, {report.values} keys with a value"
     if report.damaged:
-        console.print(_text(f"damaged: {verdict}; salvage what is sound with: kvfs repair {store}"))
+        show_line(f"damaged: {verdict}; salvage what is sound with: kvfs repair {store}", "red")
     else:
-        console.print(f"sound: {verdict}")
+        show_line(f"sound: {verdict}", "green")
