@@ -85,18 +85,30 @@ class Log:
         self.max_record = config.max_segment_size - self.codec.header_size
 
     def replay(
-        self, start: LogEnd | None = None, has: Callable[[int, int], bool] | None = None
+        self,
+        start: LogEnd | None = None,
+        has: Callable[[int, int], bool] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> Iterator[tuple[Record, Location]]:
         """Yield every record from `start` on with its place, in order, and make ready to append.
 
-        With `has`, for reading only, the log ends where that says: see `Replay`.
+        With `has`, for reading only, the log ends where that says, and `progress`
+        is told how far it has come: see `Replay`.
         A torn tail is left out and, where the log is writable, moved to
         quarantine. Raises `CorruptionError` at damage anywhere else; then, and
         where not all is taken, every file is closed.
         """
         self._directory = self._disk.open_directory(self._paths.segments)
         try:
-            replay = Replay(self._disk, self._paths, self._config, self._directory, start, has=has)
+            replay = Replay(
+                self._disk,
+                self._paths,
+                self._config,
+                self._directory,
+                start,
+                has=has,
+                progress=progress,
+            )
             yield from replay.records()
             end = replay.end
             self.lost = replay.lost

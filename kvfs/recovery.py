@@ -72,6 +72,8 @@ class LogEnd(NamedTuple):
 
 
 _BEGINNING = LogEnd(0, 0, 0)
+_TOLD = 4096
+"""Records from one word about progress to the next."""
 _NEVER = -1  # a time before that of any record
 
 
@@ -87,6 +89,7 @@ class Replay:
         start: LogEnd | None = None,
         until: tuple[int, int] | None = None,
         has: Callable[[int, int], bool] | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> None:
         """Prepare to read; all that follows holds once `records` is exhausted.
 
@@ -95,7 +98,8 @@ class Replay:
         is not looked at; it was on stable storage when a checkpoint was made. What
         comes behind `until`, a segment and an offset, is not looked at either. The
         reading ends before the first batch that `has`, given the sequence number
-        and the time of its first record, says no to.
+        and the time of its first record, says no to. `progress` is called, every
+        some thousand records, with the bytes that have been read and all of them.
         `sizes` are the bytes of each segment that was read, `lost` is how many
         the log is shorter than a clean close left it. The last segment was on
         stable storage up to `synced` when its last record was written.
@@ -103,6 +107,7 @@ class Replay:
         self._start = start or _BEGINNING
         self._until = until
         self._has = has
+        self._progress = progress
         self._disk = disk
         self._paths = paths
         self._config = config
@@ -145,9 +150,7 @@ class Replay:
                 start = self._begin(number, data, sequence)
                 if not batch:
                     self.end = LogEnd(number, start, sequence)
-                scanned = self._codec.scan(data, number, start)
-                if last and not self.clean:
-                    scanned = before_hole(self._codec, data, scanned)
+                scanned = self._scan(data, numbers, number, start)
                 stable = self.synced
                 for record, offset, length, more, synced in scanned:
                     sequence += 1
@@ -162,6 +165,25 @@ class Replay:
             except BadRecordError as error:
                 if not last or self.clean or not is_torn(self._codec, data, number, error):
                     raise damaged(number, error) from None
+
+    def _scan(self, data: bytes, numbers: list[int], number: int, start: int) -> Iterator[Scanned]:
+        """Return the records of segment `number` of `numbers`, which is `data`."""
+        scanned = self._codec.scan(data, number, start)
+        if number == numbers[-1] and not self.clean:
+            scanned = before_hole(self._codec, data, scanned)
+        return self._told(scanned, number, numbers) if self._progress else scanned
+
+    def _told(
+        self, scanned: Iterator[Scanned], number: int, numbers: list[int]
+    ) -> Iterator[Scanned]:
+        """Yield `scanned`, of segment `number`, and tell now and then how far that is."""
+        assert self._progress
+        before = sum(self.sizes.values()) - self.sizes[number] - self._start.offset
+        total = sum(map(self._size, numbers)) - self._start.offset
+        for count, one in enumerate(scanned):
+            if count % _TOLD == 0:
+                self._progress(before + one.offset, total)
+            yield one
 
     def _is_done(self, number: int, sequence: int, clean: tuple[int, int] | None) -> bool:
         """Tell whether segment `number`, which may be gone, need not be read."""

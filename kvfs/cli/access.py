@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys
+from kvfs.cli.progress import percent
 from kvfs.disk import Disk
 from kvfs.errors import ConflictError, KvfsError, not_a_value
 from kvfs.log import check_length
@@ -231,7 +232,8 @@ def _open_root(mount: mounts.Mount) -> int | None:
 
 def reader(path: str, at: str | None = None) -> Store:
     """Open the store at `path` for reading, beside whoever writes it; as it was `at` a moment."""
-    return open_store(path, read_only=True, create=False, at=at)
+    with percent("opening") as step:
+        return open_store(path, read_only=True, create=False, at=at, progress=step)
 
 
 @contextmanager
@@ -259,5 +261,7 @@ def writer(path: str) -> Iterator[Writer]:
         finally:
             os.close(root)
         return
-    with open_store(path, create=False, wait=WAIT) as store:
+    with percent("opening") as step:
+        opened = open_store(path, create=False, wait=WAIT, progress=step)
+    with opened as store:
         yield store

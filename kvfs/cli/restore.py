@@ -32,9 +32,10 @@ def restore(store: str, keys: Sequence[bytes], at: str) -> None:
             if key not in past:
                 message = f"{quoted(key)} had no value then; nothing was changed"
                 raise KvfsError(message, errno.ENOENT)
-        with writer(store) as target:
+        with writer(store) as target, progress("restoring", len(keys)) as advance:
             for key in keys:
                 _bring_back(past, target, key)
+                advance(1)
 
 
 def undo(store: str, to: str) -> tuple[int, int]:

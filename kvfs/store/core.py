@@ -78,13 +78,15 @@ class Core:
         writable: bool,
         checkpoint_every: int | None = None,
         moment: Moment | None = None,
+        progress: Callable[[int, int], object] | None = None,
     ) -> None:
         """Wrap the store at `path`, as it was at `moment`; nothing is read or locked yet.
 
         A checkpoint is due after `checkpoint_every` records, or when it is
-        worth its cost.
+        worth its cost. `progress` is told of the replay: see `open_store`.
         """
         self.checkpoint_every = checkpoint_every
+        self._progress = progress
         self._moment = moment
         self.expires = moment is None
         """Whether what has expired is over: not in a moment of the past."""
@@ -171,7 +173,7 @@ class Core:
         standing = self.checkpoints.stand(moment)
         self.table, self._checkpoint = standing.table, standing.checkpoint
         self.table.nodes.keeps_values = self.writable  # from the replay on
-        records = self.log.replay(standing.start, moment.has if moment else None)
+        records = self.log.replay(standing.start, moment.has if moment else None, self._progress)
         try:
             latest = standing.forward(records)
         except MissingSegmentError:

@@ -25,6 +25,7 @@ from kvfs.store.lock import Lock
 from kvfs.store.moment import Moment, moment_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from kvfs.config import Config
@@ -79,6 +80,7 @@ def open_store(
     keep_history: str | None = None,
     compact: Policy = DEFAULT,
     disk: Disk | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Store:
     """Open the store at `path`; with `create`, make it if there is none.
 
@@ -90,7 +92,8 @@ def open_store(
     as it was at that moment of its past: see `moment_of`. A checkpoint is made
     after `checkpoint_every` records, or, without, where it is worth its cost. `keep_history`
     is how much of its past the store keeps from now on; `compact` is when segments are
-    compacted.
+    compacted. `progress` is called now and then with how many bytes of the log
+    have been replayed, of how many.
 
     Raises `NotAStoreError`, `ConfigError`, `StoreLockedError`,
     `CorruptionError`.
@@ -123,6 +126,7 @@ def open_store(
             writable=not read_only,
             checkpoint_every=checkpoint_every,
             moment=moment,
+            progress=progress,
         )
         core.open(mountpoint, wait, keep_history)
     except CorruptionError as error:
