@@ -50,6 +50,9 @@ def printing() -> Iterator[None]:
         sys.stdout.flush()
     except BrokenPipeError:
         _discard()
+    except KeyboardInterrupt:
+        _discard()  # who reads may wait for the end of this
+        raise
     except OSError as error:
         if error.filename == _NAME:
             _discard()  # or Python tries again when it ends, and complains itself
