@@ -80,7 +80,7 @@ class _KeyType(_BytesType):
     ) -> list[CompletionItem[str]]:
         from kvfs.cli.candidates import keys
 
-        return keys(ctx.params.get("store"), incomplete)
+        return keys(_store_of(ctx), incomplete)
 
 
 class _MomentType(click.ParamType[str]):
@@ -94,7 +94,18 @@ class _MomentType(click.ParamType[str]):
     ) -> list[CompletionItem[str]]:
         from kvfs.cli.candidates import snapshots
 
-        return snapshots(ctx.params.get("store"), incomplete)
+        return snapshots(_store_of(ctx), incomplete)
+
+
+def _store_of(ctx: click.Context) -> str | None:
+    """Return the argument `store` of a verb that is being typed; its words are in `ctx.obj`."""
+    store = ctx.params.get("store")
+    if store is None and ctx.obj:
+        # The last word is an option without its value yet: then click understands nothing.
+        words = ctx.obj[len(ctx.command_path.split()) - 1 :]
+        whole = ctx.command.make_context(ctx.info_name, [*words, "?"], resilient_parsing=True)
+        store = whole.params.get("store")
+    return store
 
 
 def examples(*lines: str) -> str:

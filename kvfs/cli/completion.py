@@ -48,7 +48,8 @@ def answer(cli: click.Command, shell: str, words: list[str]) -> None:
     elif shell == "fish":
         words = [*words[:-1], split(words[-1])[0][-1]]
     *done, incomplete = words
-    found = ShellComplete(cli, {}, "kvfs", VARIABLE).get_completions(list(done), incomplete)
+    shown = ShellComplete(cli, {"obj": done}, "kvfs", VARIABLE)
+    found = shown.get_completions(list(done), incomplete)
     if "--" not in done and not incomplete.startswith("-"):
         found = [item for item in found if not item.value.startswith("-")]
     kind = found[0].type if found else "plain"
