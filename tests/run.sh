@@ -8,15 +8,20 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash mount.sh --setup '[dev]'
 bin=$PWD/.venv/bin
 
-# The programs that the tests run on a mount; a package has the name of its program.
-programs=(git rsync fio make gcc ar vim patch perl flock)
+# The programs that the tests run on a mount, or that take what kvfs prints; a package has the name of its program.
+programs=(git rsync fio make gcc ar vim patch perl flock zsh fish groff)
 
 # shellcheck disable=SC2329 # called by install_packages, by its name
 missing_programs() {
     local program
     for program in "${programs[@]}"; do
         command -v "$program" >/dev/null && continue
-        case $program in ar) echo binutils ;; flock) echo util-linux ;; *) echo "$program" ;; esac
+        case $program in
+            ar) echo binutils ;;
+            flock) echo util-linux ;;
+            groff) if [ "${1:-}" = apt-get ]; then echo groff-base; else echo groff; fi ;;
+            *) echo "$program" ;;
+        esac
     done | tr '\n' ' '
 }
 
