@@ -225,19 +225,43 @@ def test_export_and_import_carry_any_bytes(store, tmp_path):
     assert values(store) == wanted | {b"text": b"2"}
 
 
-def test_progress_is_for_terminals_only(store, tmp_path):
-    store.cli("put", store.store, "a", "1", ok=True)
-    store.cli("check", store.store, ok=True)  # nothing on standard error
+IMPATIENT = """
+from kvfs.cli import main, progress
+progress.PATIENCE = 0
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("get STORE a", ["opening"]),
+        ("put STORE b 2", ["opening"]),
+        ("export STORE -", ["opening", "exporting"]),
+        ("check STORE", ["checking"]),
+        ("restore STORE a --at 0", ["restoring"]),
+        ("undo STORE --to 0", ["undoing"]),
+        ("backup STORE STORE-copy", ["copying"]),
+    ],
+)
+def test_progress_is_for_terminals_only(stores, words, shown):
+    store = stores.make(mount=False)
+    for key in ("a", "b"):
+        store.cli("put", store.store, key, "1", ok=True)  # nothing on standard error
+    args = words.replace("STORE", str(store.store)).split(" ")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "kvfs", "export", store.store, "-"]
-    environment = {**os.environ, "TERM": "xterm"}
-    out = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=theirs, check=True, env=environment
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT, *args],
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        check=True,
+        env={**os.environ, "TERM": "xterm"},
     )
     os.close(theirs)
-    assert out.stdout == b'{"key": "a", "value": "1"}\n'
-    assert b"exporting" in os.read(ours, 65536)
+    said = os.read(ours, 65536)
     os.close(ours)
+    assert all(word.encode() in said for word in shown), said
+    assert b"\33" not in done.stdout
 
 
 def test_a_failing_export_leaves_the_old_file(stores, tmp_path):
