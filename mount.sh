@@ -105,6 +105,8 @@ install_kvfs() {
     fi
     quietly "$venv/bin/python" -m pip install --disable-pip-version-check \
         --config-settings editable_mode=compat -e "$here$extra"
+    # Whoever runs it, it need not be compiled each time.
+    "$venv/bin/python" -m compileall -q "$here/kvfs" || true
     printf '%s\n' "$wanted$extra" >"$stamp"
 }
 

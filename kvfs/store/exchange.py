@@ -11,7 +11,6 @@ nothing that is not in `segments/` too.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import suppress
@@ -75,6 +74,8 @@ def _retire(disk: Disk, path: str, kept: str, number: int) -> None:
 
 def dump_list(listed: dict[str, object]) -> bytes:
     """Return what a rewritten log leaves out as JSON."""
+    import json  # here, since every opening of a store imports this module
+
     return json.dumps(listed, indent=1).encode() + b"\n"
 
 

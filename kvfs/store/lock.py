@@ -7,7 +7,6 @@ if the holder is a mount.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from contextlib import suppress
@@ -104,6 +103,8 @@ class Lock:
             self._fd = None
 
     def _write(self, fd: int) -> None:
+        import json
+
         values = {name: value for name, value in self._holder._asdict().items() if value}
         content = json.dumps({"mountpoint": None, **values}).encode()
         self._disk.truncate(fd, 0)
@@ -148,6 +149,8 @@ def holder_of(disk: Disk, store: str) -> Holder | None:
 
 def _read(disk: Disk, fd: int) -> Holder | None:
     """Return the holder that the file names, if it is alive."""
+    import json
+
     try:
         values = json.loads(disk.read(fd, _MOST_BYTES, 0))
         holder = _believed(values)
