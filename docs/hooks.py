@@ -92,7 +92,7 @@ def _section(context: click.Context) -> Iterator[str]:
         f"{context.command_path} {usage}",
         "```",
     )
-    yield from ("", *_paragraphs(command.help or ""), "")
+    yield from ("", *_paragraphs(command.help or ""), "", *_paragraphs(command.epilog or ""), "")
     records = [parameter.get_help_record(context) for parameter in command.get_params(context)]
     options = [record for record in records if record and record[1] and "--help" not in record[0]]
     if options:
