@@ -25,6 +25,8 @@ IF_VERSION = click.option(
     epilog=examples(
         "kvfs put store config/port 8080",
         "kvfs put store logo.png < logo.png",
+        "kvfs put store session/7 alice --ttl 2h",
+        "kvfs put store lock mine --if-version ''",
         "kvfs put store -- -key-with-a-dash value",
     ),
 )
@@ -69,10 +71,7 @@ def get_command(store: str, key: bytes, at: str | None) -> None:
 
 @click.command(
     "version",
-    epilog=examples(
-        "kvfs version store config/port",
-        'kvfs put store config/port 8081 --if-version "$(kvfs version store config/port)"',
-    ),
+    epilog=examples("kvfs version store config/port"),
 )
 @click.argument("store", type=PATH)
 @click.argument("key", type=KEY)
