@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from kvfs.cli.arguments import ByteSize
 from kvfs.cli.output import fail
+from kvfs.cli.tables import show_table
 from kvfs.status import ALIVE, STALE, mounts_of, status_of
 
 if TYPE_CHECKING:
@@ -53,17 +54,12 @@ def _print_one(one: MountStatus) -> None:
 
 
 def _print_table(found: list[MountStatus]) -> None:
-    from rich.console import Console
-    from rich.table import Column, Table
-    from rich.text import Text
-
     names = ("mountpoint", "store", "state", "mode", "pid", "since", "format", "size")
-    table = Table(*(Column(name, overflow="fold") for name in names))
+    rows = []
     for one in found:
         cells = [one.mountpoint, one.store, _state(one), _mode(one), _or_dash(one.pid)]
-        cells += [_since(one), _or_dash(one.format), _size(one)]
-        table.add_row(*(Text(cell) for cell in cells))
-    Console(highlight=False, soft_wrap=True).print(table)
+        rows.append((*cells, _since(one), _or_dash(one.format), _size(one)))
+    show_table(names, rows)
 
 
 def _state(one: MountStatus) -> str:
