@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from kvfs.cli.arguments import AT, HISTORY, JSON, PATH, SIZE, ByteSize
 from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.store.keeping import DEFAULT, Policy
+
+if TYPE_CHECKING:
+    from kvfs.metrics import Address
 
 
 @click.command("init")
@@ -77,6 +81,11 @@ def init_command(store: str, form: str, max_segment_size: int, keep_history: str
     show_default=True,
     help="Compact when so many bytes are dead at least.",
 )
+@click.option(
+    "--metrics",
+    metavar="ADDRESS",
+    help="Serve Prometheus metrics at a port of this machine (9100), or at 0.0.0.0:9100.",
+)
 def mount_command(
     store: str,
     mountpoint: str,
@@ -90,6 +99,7 @@ def mount_command(
     keep_history: str | None,
     compact_share: float,
     compact_size: int,
+    metrics: str | None,
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT; returns once it answers."""
     from kvfs import daemon
@@ -103,6 +113,7 @@ def mount_command(
         checkpoint_every=checkpoint_every,
         keep_history=keep_history,
         compact=Policy(compact_share, compact_size),
+        metrics=_address(metrics),
     )
     chosen = with_words(chosen, options)
     if foreground:
@@ -120,6 +131,14 @@ def unmount_command(mountpoint: str, lazy: bool) -> None:
     from kvfs.disk import Disk
 
     daemon.unmount(mountpoint, Disk(), lazy=lazy)
+
+
+def _address(text: str | None) -> Address | None:
+    if text is None:
+        return None
+    from kvfs.metrics import Address
+
+    return Address.parse(text)
 
 
 @click.command("status")
