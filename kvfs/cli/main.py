@@ -38,7 +38,8 @@ VERBS = {
     "verify": "moving",
     "check": "care",
     "repair": "care",
-    "stat": "care",
+    "stat": "seeing",
+    "top": "seeing",
     "compact": "care",
 }
 """The module of `kvfs.cli.verbs` that has each verb, as the function or group `VERB_command`."""

@@ -20,16 +20,6 @@ def check_command(store: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("stat")
-@click.argument("store", type=PATH)
-@JSON
-def stat_command(store: str, as_json: bool) -> None:
-    """Show what STORE is, who has it open, and whether it takes writes."""
-    from kvfs.cli.report import show_stat
-
-    show_stat(store, as_json=as_json)
-
-
 @click.command("compact")
 @click.argument("store", type=PATH)
 @click.option("--keep-history", metavar="HOW MUCH", help=f"{HISTORY} Without: what STORE says.")
