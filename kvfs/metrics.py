@@ -163,6 +163,10 @@ class _Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
 
+    def __init__(self, family: socket.AddressFamily, address: Any, handler: Any) -> None:
+        self.address_family = family
+        super().__init__(address, handler)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in the log that somebody could not be answered, who mostly has gone away."""
         _log.debug("a request for metrics failed", exc_info=True)
@@ -178,9 +182,8 @@ class Exporter:
         handler.timeout = _PATIENCE  # type: ignore[attr-defined]
         self._thread: threading.Thread | None = None
         try:
-            found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)
-            _Server.address_family = found[0][0]
-            self._server = _Server(found[0][4][:2], handler)  # type: ignore[arg-type]
+            found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+            self._server = _Server(found[0], found[4], handler)
         except OSError as error:
             message = f"metrics cannot be served at {address}: {error.strerror}"
             raise MountError(message, error.errno) from error

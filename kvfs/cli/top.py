@@ -69,7 +69,8 @@ def _read(mountpoint: str) -> Figures:
         with open(
             os.path.join(mountpoint, ".kvfs", "stats"), encoding="utf-8", errors="surrogateescape"
         ) as file:
-            return from_text(file.read())
+            # A group without figures has no line.
+            return {"errors": {}, "requests": {}, **from_text(file.read())}
     except OSError as error:
         message = f"the mount at {mountpoint} does not answer: {error.strerror}"
         raise KvfsError(message, error.errno) from error

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kvfs.store.background import Background
     from kvfs.store.core import Core
+
+_TRIES = 100
+"""A list of segments is good if none of them goes before it was looked at."""
 
 
 def figures(core: Core, background: Background) -> dict[str, dict[str, Any]]:
@@ -15,7 +19,7 @@ def figures(core: Core, background: Background) -> dict[str, dict[str, Any]]:
     Times are in seconds since 1970, and what was done is counted since the store
     was opened. `log.live` is about right: see `Watch.live`.
     """
-    log, sizes = core.log, core.checkpoints.sizes()
+    log, sizes = core.log, _sizes(core)
     with core.lock:
         size = sum(sizes.values())
         return {
@@ -44,3 +48,11 @@ def figures(core: Core, background: Background) -> dict[str, dict[str, Any]]:
             "checkpoints": {"made": background.checkpoints},
             "compaction": {"moved_bytes": core.moved, "removed_segments": core.removed},
         }
+
+
+def _sizes(core: Core) -> dict[int, int]:
+    """Return the bytes of each segment, also while some are being removed."""
+    for _ in range(_TRIES):
+        with suppress(FileNotFoundError):
+            return core.checkpoints.sizes()
+    return core.checkpoints.sizes()

@@ -1,9 +1,9 @@
 """Seeing inside a mount: `.kvfs/stats`, the control socket, metrics, `kvfs stat` and `kvfs top`."""
 
-import errno
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -32,17 +32,15 @@ def test_the_file_is_listed_and_can_only_be_read(mounted):
     assert kinds["stats"]
     info = os.lstat(directory / "stats")
     assert (oct(info.st_mode), info.st_size, info.st_nlink) == ("0o100444", 0, 1)
-    refusals = {
-        "open": lambda path: os.open(path, os.O_WRONLY),
-        "truncate": lambda path: os.truncate(path, 0),
-        "unlink": os.unlink,
-        "rename": lambda path: os.rename(path, mounted.path / "x"),
-        "chmod": lambda path: os.chmod(path, 0o600),
-    }
-    for name, do in refusals.items():
-        with pytest.raises(OSError) as caught:
+    for do, why in (
+        (lambda path: os.open(path, os.O_WRONLY), "Read-only"),
+        (lambda path: os.truncate(path, 0), "Read-only"),
+        (lambda path: os.chmod(path, 0o600), "Read-only"),
+        (lambda path: os.rename(path, mounted.path / "x"), "not permitted"),
+        (os.unlink, "not permitted"),
+    ):
+        with pytest.raises(OSError, match=why):
             do(directory / "stats")
-        assert caught.value.errno in (errno.EROFS, errno.EXDEV, errno.EPERM, errno.EACCES), name
     for do in (os.listdir, lambda path: os.lstat(path / "below")):
         with pytest.raises(NotADirectoryError):
             do(directory / "stats")
@@ -56,7 +54,7 @@ def test_the_file_counts_what_was_done(mounted):
         assert (mounted.path / f"f{number}").read_bytes() == b"x" * 100
     fd = os.open(mounted.path / "f0", os.O_RDWR)
     os.fsync(fd)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="No data"):
         os.getxattr(fd, "user.none")
     os.close(fd)
     now = stats(mounted)
@@ -167,16 +165,19 @@ def test_metrics_are_served_as_long_as_the_mount_is_there(stores):
     assert other.holder() is None
     stores.cli("mount", "--metrics", "1:2:3", other.store, other.path, fails=1)
     mounted.umount()
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(url, timeout=PATIENCE)
 
 
 def test_stat_tells_who_has_it_open_and_how_far_it_is_synced(binary):
-    (binary.path / "f").write_bytes(b"x")
+    with open(binary.path / "f", "wb") as file:
+        file.write(b"x")
+        file.flush()
+        os.fsync(file.fileno())
     binary.cli("snapshot", "create", binary.store, "first", ok=True)
     text = binary.cli("stat", binary.store, ok=True).stdout.decode()
     assert f"mounts it at {binary.path}, since 20" in text
-    assert "synced:            up to record 1 of 1, " in text
+    assert re.search(r"^synced: +up to record 1 of 1, [0-9.]+ s ago$", text, re.MULTILINE), text
     assert "snapshots:         first\n" in text
     assert "\x1b" not in text
     shown = json.loads(binary.cli("stat", "--json", binary.store, ok=True).stdout)
@@ -198,9 +199,13 @@ def test_top_in_lines(stores):
     mounted.umount()
     done = stores.cli("top", "--once", mounted.store, fails=1)
     assert b"is not mounted" in done.stderr
-    mounted.mount("--read-only")
-    done = stores.cli("top", "--once", "--json", "--interval", "0.1", mounted.path, ok=True)
-    assert json.loads(done.stdout)["store"] == str(mounted.store)
+    stores.cli("mount", "--read-only", mounted.store, mounted.path, ok=True)
+    try:
+        done = stores.cli("top", "--once", "--json", "--interval", "0.1", mounted.path, ok=True)
+        assert json.loads(done.stdout)["store"] == str(mounted.store)
+        stores.cli("top", "--once", mounted.store, fails=1)
+    finally:
+        stores.cli("unmount", mounted.path, ok=True)
 
 
 def test_top_goes_on_until_its_mount_ends(binary):

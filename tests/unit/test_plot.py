@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_an_svg(path, tmp_path):
     target = tmp_path / "x.SVG"
     done = stat(path, "--plot", str(target))
     assert (done.returncode, done.stderr) == (0, "")
-    drawn = ElementTree.parse(target).getroot()
+    drawn = ET.parse(target).getroot()
     assert drawn.tag.endswith("svg")
     text = target.read_text()
     for colour in ("#2e7d32", "#f9a825", "#c62828"):
