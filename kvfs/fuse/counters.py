@@ -31,7 +31,7 @@ class Counters:
         """Bytes of files that reads returned, and that writes brought."""
         self.pending: dict[int, tuple[int, int, int]] = {}
         """Requests that are being timed, by their number: opcode, weight, and when they began."""
-        self._durations: dict[int, Histogram] = {}
+        self._durations = [Histogram() for _ in self.requests]
         self._errors: dict[int, int] = {}
         self._lock = threading.Lock()
 
@@ -48,7 +48,7 @@ class Counters:
             opcode, weight, start = begun
             took = _clock() - start
             with self._lock:
-                self._durations.setdefault(opcode, Histogram()).add(took, weight)
+                self._durations[opcode].add(took, weight)
 
     def refuse(self, code: int) -> None:
         """Count an answer with the errno `code`."""
@@ -60,9 +60,8 @@ class Counters:
 
         The time is from when a request was read until its answer was made.
         """
-        none = Histogram()
         return {
-            name: {"count": count, **self._durations.get(opcode, none).figures()}
+            name: {"count": count, **self._durations[opcode].figures()}
             for opcode, name in protocol.REQUESTS.items()
             if (count := self.requests[opcode])
         }
