@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from io import BufferedRWPair
 
     from kvfs.disk import Disk
+    from kvfs.figures import Figures
     from kvfs.mounts import Mount
     from kvfs.store import Store
 
@@ -39,17 +40,25 @@ _CREDENTIALS = struct.Struct("iII")  # the kernel's struct ucred
 class Control:
     """Answers requests about a store that is mounted, in threads of its own."""
 
-    def __init__(self, store: Store, disk: Disk, facts: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        disk: Disk,
+        facts: Mapping[str, Any],
+        snapshot: Callable[[], Figures],
+    ) -> None:
         """Listen; `close` ends it. Raises what the system says.
 
         `facts` are told as they are to who asks for the status; `device` and `read_only`
-        of them say which mount it is.
+        of them say which mount it is. `snapshot` tells its figures.
         """
+        self._snapshot = snapshot
         self._store = store
         self._disk = disk
         self._facts = facts
         self._requests: dict[str, Callable[[Any, BufferedRWPair], None]] = {
             "compact": self._compact,
+            "stats": self._stats,
             "status": self._status,
         }
         self._path = None if facts["read_only"] else os.path.join(store.path, FILE)
@@ -116,6 +125,9 @@ class Control:
             _say(stream, {"done": demand.done, "total": demand.total})
         _say(stream, {"problem": demand.problem})
 
+    def _stats(self, _nothing: Any, stream: BufferedRWPair) -> None:
+        _say(stream, {"stats": self._snapshot()})
+
     def _status(self, _nothing: Any, stream: BufferedRWPair) -> None:
         # With the lock, without which the mount answers nobody either.
         with self._store.lock:
@@ -164,23 +176,41 @@ def ask_to_compact(
     `progress` is called with the nodes seen to and those there are. Raises
     `KvfsError` where it does not answer.
     """
+    for answer in _ask(path, {"compact": keep_history}):
+        if "problem" in answer:
+            problem: str | None = answer["problem"]
+            return problem
+        progress(answer["done"], answer["total"])
+    raise _ended(path)
+
+
+def ask_for_stats(path: str) -> Figures:
+    """Return the figures of the mount that has the store at `path` open. Raises `KvfsError`."""
+    for answer in _ask(path, {"stats": None}):
+        if "stats" in answer:
+            figures: Figures = answer["stats"]
+            return figures
+        message = f"the process that has {path} open cannot tell: {answer['problem']}"
+        raise KvfsError(message)
+    raise _ended(path)
+
+
+def _ask(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield what the process that has the store at `path` mounted answers, to its end."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             with _short(path) as short:
                 connection.connect(short)
             with connection.makefile("rwb") as stream:
-                _say(stream, {"compact": keep_history})
-                for line in stream:
-                    answer = json.loads(line)
-                    if "problem" in answer:
-                        problem: str | None = answer["problem"]
-                        return problem
-                    progress(answer["done"], answer["total"])
+                _say(stream, request)
+                yield from map(json.loads, stream)
     except OSError as error:
         message = f"the process that has {path} open does not answer: {error.strerror}"
         raise KvfsError(message, error.errno) from error
-    message = f"the process that had {path} open ended meanwhile; try again"
-    raise KvfsError(message)
+
+
+def _ended(path: str) -> KvfsError:
+    return KvfsError(f"the process that had {path} open ended meanwhile; try again")
 
 
 def _say(stream: BufferedRWPair, answer: dict[str, Any]) -> None:

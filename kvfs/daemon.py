@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from kvfs import __version__, mounts
@@ -27,8 +27,10 @@ from kvfs.store.keeping import DEFAULT, Policy
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from kvfs.figures import Figures
     from kvfs.fuse import Session
     from kvfs.fuse.pace import Pacing
+    from kvfs.metrics import Address, Exporter
     from kvfs.store import Store
 
 LOG = "daemon.log"
@@ -48,7 +50,8 @@ class MountOptions(NamedTuple):
 
     `at` is a moment of the past, to be read only; `busy_poll` lets the daemon look for requests, or share a CPU, before it
     sleeps; `durability` is "fsync" or "always"; `checkpoint_every` is as for
-    `open_store`, and so are `keep_history` and `compact`; `options` go to FUSE as they are.
+    `open_store`, and so are `keep_history` and `compact`; `metrics` is where those are served;
+    `options` go to FUSE as they are.
     `uid`, `gid` and `umask` are what all nodes show instead of their owners and modes.
     """
 
@@ -59,6 +62,7 @@ class MountOptions(NamedTuple):
     checkpoint_every: int | None = None
     keep_history: str | None = None
     compact: Policy = DEFAULT
+    metrics: Address | None = None
     options: tuple[str, ...] = ()
     uid: int | None = None
     gid: int | None = None
@@ -165,10 +169,11 @@ def run(
     where = os.path.realpath(mountpoint)
     with ExitStack() as stack:
         pacing = stack.enter_context(pace.prepare(busy=options.busy_poll))
+        exporter = _exporter(stack, options)
         opened = stack.enter_context(_open(store, where, options))
         held = stack.pop_all()
     with _ended_by_signals() as ending, held:
-        _serve(opened, where, options, (ready, stopping), ending, pacing)
+        _serve(opened, where, options, (ready, stopping), ending, pacing, exporter)
 
 
 def _open(store: str, where: str, options: MountOptions) -> Store:
@@ -261,8 +266,9 @@ def _serve(
     witnesses: tuple[Callable[[], object], Callable[[], object]],
     ending: _Ending,
     pacing: Pacing,
+    exporter: Exporter | None,
 ) -> None:
-    from kvfs.fuse import Connection, Session
+    from kvfs.fuse import Connection, Counters, Session
 
     ready, stopping = witnesses
     connection = Connection.mount(where, mounts.fsname(store.path), "kvfs", _fuse_options(options))
@@ -270,10 +276,12 @@ def _serve(
     try:
         # Root may be let in by an owner who lets in nobody else.
         allowed = frozenset({0, os.geteuid()}) if "allow_root" in options.options else None
-        session = Session(connection, store.lock, pacing.at(connection.fd), allowed)
+        # Who collects metrics wants to know of every request.
+        counters = Counters(1) if exporter else Counters()
+        session = Session(connection, store.lock, pacing.at(connection.fd), allowed, counters)
         session.shake_hands()
         ending.end(session)
-        gone = _converse(store, session, where, options, ready)
+        gone = _converse(store, session, where, options, ready, exporter)
         if ending.signal is not None:
             _log.info("ending on signal %d", ending.signal)
     finally:
@@ -291,6 +299,7 @@ def _converse(
     where: str,
     options: MountOptions,
     ready: Callable[[], object],
+    exporter: Exporter | None,
 ) -> bool:
     """Serve until the mount is gone (True), or is to be ended (False)."""
     from kvfs.filesystem import Filesystem, Syncer, errno_of, showing
@@ -314,9 +323,12 @@ def _converse(
     if not options.read_only:
         syncer.expired = filesystem.forget_expired
     syncer.start()
+    snapshot = filesystem.statistics.snapshot
     control = None
     try:
-        control = _listen(store, where, options)
+        if exporter:
+            exporter.start(snapshot)
+        control = _listen(store, where, options, snapshot)
         if not options.read_only:
             store.note_mounted()
         ready()
@@ -324,11 +336,24 @@ def _converse(
     finally:
         if control:
             control.close()
+        if exporter:
+            exporter.close()
         filesystem.stop()
         syncer.stop()
 
 
-def _listen(store: Store, where: str, options: MountOptions) -> Control | None:
+def _exporter(stack: ExitStack, options: MountOptions) -> Exporter | None:
+    """Return what will serve metrics, if they are wanted: an address that is taken is no mount."""
+    if options.metrics is None:
+        return None
+    from kvfs.metrics import Exporter
+
+    return stack.enter_context(closing(Exporter(options.metrics)))
+
+
+def _listen(
+    store: Store, where: str, options: MountOptions, snapshot: Callable[[], Figures]
+) -> Control | None:
     """Listen for requests about `store`; a mount is worth having without, as on a full disk."""
     mount = mounts.find(where)
     facts = {
@@ -341,9 +366,9 @@ def _listen(store: Store, where: str, options: MountOptions) -> Control | None:
         "durability": options.durability,
     }
     try:
-        return Control(store, Disk(), facts)
+        return Control(store, Disk(), facts, snapshot)
     except OSError as error:
-        _log.warning("kvfs compact and status will not reach this mount: %s", in_words(error))
+        _log.warning("kvfs compact, status and top will not reach this mount: %s", in_words(error))
         return None
 
 

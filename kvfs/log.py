@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from kvfs.errors import (
     RecordTooLargeError,
     StoreFailedError,
 )
+from kvfs.histogram import Histogram
 from kvfs.records import Location, new_tuple
 from kvfs.recovery import LogEnd, LogPaths, Replay
 from kvfs.segment import Segment, damaged, name_of
@@ -80,6 +82,12 @@ class Log:
         self.lost = 0
         self.replayed = 0
         """Bytes that the replay went through."""
+        self.replayed_records = 0
+        """How many records there were when the replay had come to its end."""
+        self.syncs = Histogram()
+        """How long the syncs of segments took."""
+        self.last_sync = 0
+        """When the last one was done, in nanoseconds since 1970; 0 before that."""
         self._rolled = 0  # bytes of segments that were full since
         self._limit = _limit(disk, paths, config)
         self.max_record = config.max_segment_size - self.codec.header_size
@@ -112,7 +120,7 @@ class Log:
             yield from replay.records()
             end = replay.end
             self.lost = replay.lost
-            self.sequence = self.synced = end.sequence
+            self.sequence = self.synced = self.replayed_records = end.sequence
             self.replayed = sum(replay.sizes.values()) - (start.offset if start else 0)
             if self._writable:
                 replay.cut_tail()
@@ -415,11 +423,14 @@ class Log:
             self._disk.unlink(os.path.join(self._paths.segments, name_of(number)))
 
     def _sync_active(self, active: Segment) -> None:
+        start = time.perf_counter_ns()
         try:
             active.sync()
         except OSError as error:
             self.fail(f"an fsync failed ({error})")
             self.check_writable()
+        self.syncs.add(time.perf_counter_ns() - start)
+        self.last_sync = time.time_ns()
 
     def _segment(self, number: int) -> Segment:
         active = self._active

@@ -37,7 +37,8 @@ VERBS = {
     "verify": "moving",
     "check": "care",
     "repair": "care",
-    "stat": "care",
+    "stat": "seeing",
+    "top": "seeing",
     "compact": "care",
     "completion": "manual",
     "help": "manual",
@@ -53,6 +54,7 @@ TOPICS = {
     "watch": "The past and what comes",
     "moving": "In and out",
     "care": "Care",
+    "seeing": "Care",
     "manual": "Help",
 }
 """What `kvfs --help` calls the verbs of each module."""

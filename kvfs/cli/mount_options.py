@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvfs.errors import ConfigError
 from kvfs.units import parse_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from kvfs.daemon import MountOptions
+    from kvfs.metrics import Address
 
 _FLAGS: dict[str, tuple[str, Any]] = {
     "rw": ("read_only", False),
@@ -87,6 +89,15 @@ def _size(text: str) -> int:
     return size
 
 
+def _address(text: str) -> Address:
+    from kvfs.metrics import Address
+
+    try:
+        return Address.parse(text)
+    except ConfigError:
+        raise ValueError("an address such as 9100 or 127.0.0.1:9100") from None
+
+
 _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "at": ("at", str),
     "durability": ("durability", _durability),
@@ -94,6 +105,7 @@ _VALUES: dict[str, tuple[str, Callable[[str], Any]]] = {
     "keep-history": ("keep_history", str),
     "compact-share": ("compact.share", _share),
     "compact-size": ("compact.size", _size),
+    "metrics": ("metrics", _address),
     "uid": ("uid", _owner),
     "gid": ("gid", _owner),
     "umask": ("umask", _umask),

@@ -1,4 +1,4 @@
-"""What `kvfs check`, `repair`, `backup` and `stat` print, for people and in JSON."""
+"""What `kvfs check`, `repair` and `backup` print, for people and in JSON."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from kvfs.errors import KvfsError
 from kvfs.store.backup import backup
 from kvfs.store.listing import losses
 from kvfs.store.repair import repair
-from kvfs.store.stat import stat
 from kvfs.store.verify import check
 
 if TYPE_CHECKING:
     from kvfs.store.pieces import Lost
     from kvfs.store.repair import Repair
     from kvfs.store.salvage import Fate
-    from kvfs.store.stat import StoreStat
     from kvfs.store.verify import Report
 
-_SEVERAL = 2
-_SHARES = ("bytes", "live", "historic", "dead")
 _MOST = 1000
 """Lines of a table; who has more to read takes the list."""
 _HINT = (
@@ -88,55 +84,6 @@ def show_backup(store: str, directory: str, *, as_json: bool) -> None:
         return
     copied = f"copied {done.segments} segments, {ByteSize(done.bytes)}"
     sys.stdout.write(f"{directory} has {done.records} records; {copied}\n")
-
-
-def show_stat(store: str, *, as_json: bool) -> None:
-    """Print what the store is and how it is."""
-    found = stat(store)
-    holder = found.holder
-    if as_json:
-        values = {**found._asdict(), "holder": holder._asdict() if holder else None}
-        values["segments"] = [segment._asdict() for segment in found.segments]
-        print_json(values)
-        return
-    created = datetime.fromtimestamp(found.created / 1e9, UTC).isoformat(" ", "seconds")
-    lines = {
-        "store": found.path,
-        "format": found.format,
-        "id": found.id,
-        "created": created,
-        "segments": f"{len(found.segments)} of up to {ByteSize(found.max_segment_size)}",
-        "bytes": f"{found.bytes}: {found.live} live, {found.historic} historic, {found.dead} dead",
-        "records": str(found.records),
-        "history": f"{found.keep_history}; it goes back to record {found.since}",
-        "last checkpoint": f"behind record {found.checkpointed}" if found.checkpointed else "none",
-        "keys with a value": str(found.values),
-        "open for writing": str(holder) if holder else "by nobody",
-        "state": _health(found),
-    }
-    width = max(map(len, lines)) + 2
-    for name, value in lines.items():
-        sys.stdout.write(f"{name + ':':{width}}{value}\n")
-    _print_segments(found)
-
-
-def _print_segments(found: StoreStat) -> None:
-    """Print what is in each segment, if there are several."""
-    if len(found.segments) < _SEVERAL:
-        return
-    shown = found.segments[:_MOST]
-    rows = [(segment.name, *map(str, segment[1:])) for segment in shown]
-    show_table(("segment", *_SHARES), rows, _SHARES)
-    if len(found.segments) > _MOST:
-        show_line(f"and {len(found.segments) - _MOST} more: see --json")
-
-
-def _health(found: StoreStat) -> str:
-    if found.holder and found.holder.failure:
-        return f"takes no more writes: {found.holder.failure}"
-    if found.lost:
-        return f"{found.lost} bytes are missing at its end since it was last closed"
-    return "sound"
 
 
 def _print_repair(done: Repair) -> None:

@@ -54,6 +54,7 @@ class Base:
         self._always = always
         self._atime = atime
         self._handles = Handles()
+        self._counters = session.counters
         self._listings: dict[int, Listing] = {}
         self._next_listing = 1
 

@@ -21,11 +21,6 @@ from kvfs.fuse import protocol
 _log = logging.getLogger(__name__)
 _EXPECTED = (ConflictError, PosixError, ReadOnlyError, KeyTooLongError, RecordTooLargeError)
 _SHORT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_NAMES = {
-    value: name.lower()
-    for name, value in vars(protocol).items()
-    if name.isupper() and isinstance(value, int) and "_" not in name
-}
 
 
 class _Once:
@@ -45,7 +40,7 @@ _once = _Once()
 
 def errno_of(opcode: int, error: Exception) -> int:
     """Return the errno that says `error`, and log it if it is no common refusal."""
-    call = _NAMES.get(opcode, str(opcode))
+    call = protocol.REQUESTS.get(opcode, str(opcode))
     if isinstance(error, OSError):
         if not isinstance(error, _EXPECTED):
             _report(call, error)

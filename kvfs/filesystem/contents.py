@@ -74,6 +74,7 @@ class Contents(Base):
         data = self._content.read(node, offset, size)
         if not flags & os.O_NOATIME:
             self._note_access(node)
+        self._counters.read_bytes += len(data)
         return data
 
     def lseek(self, header: Header, body: memoryview) -> Reply:
@@ -101,6 +102,7 @@ class Contents(Base):
         else:
             self._content.write(node, offset, data)
             handle.written = True
+        self._counters.written_bytes += size
         return protocol.WRITE_OUT.pack(size, 0)
 
     def flush(self, header: Header, body: memoryview) -> Reply:

@@ -15,6 +15,7 @@ from kvfs.filesystem.metadata import Metadata
 from kvfs.filesystem.names import Names
 from kvfs.filesystem.past import CONTROL_NAMES, END, FIRST, Past, is_past
 from kvfs.filesystem.shown import Show, as_it_is
+from kvfs.filesystem.stats import Statistics
 from kvfs.filesystem.transactions import Transactions
 from kvfs.fuse import Apart, protocol
 
@@ -47,7 +48,10 @@ class Filesystem(Names, Directories, Metadata):
         super().__init__(store, session, syncer, always=always, atime=atime, show=show)
         store.background.may_adopt = lambda: not self._listings
         transactions = Transactions(store, self, session)
-        self._past = Past(store, session, self.statfs, transactions, show)
+        self.statistics = Statistics(store, session)
+        """What the mount has done."""
+        snapshot = self.statistics.snapshot
+        self._past = Past(store, session, self.statfs, transactions, snapshot, show)
 
     def handlers(self) -> dict[int, Handler]:
         """Return what answers each request, by opcode."""

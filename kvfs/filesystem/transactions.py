@@ -55,6 +55,7 @@ class _Told:
         self._number = number
         self.direct_io = session.direct_io
         self.answer = session.answer
+        self.counters = session.counters
 
     def forget_attributes(self, ino: int) -> None:
         self._session.forget_attributes(number_of(self._number, ino))

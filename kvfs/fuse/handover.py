@@ -52,6 +52,8 @@ class Handover:
         """Its first byte tells: `BOUND` if the thread shares the CPU of a client now."""
         reading, self._pipe = os.pipe()
         os.set_blocking(self._pipe, False)
+        self.bound = 0
+        """How many times the thread was bound."""
         self._usual = os.sched_getaffinity(0)
         self._cpu = -1
         self._penalty = _PENALTY
@@ -80,6 +82,7 @@ class Handover:
             if self.state[0] != BOUND:
                 self._since = time.monotonic()
                 self.state[0] = BOUND
+                self.bound += 1
                 try:
                     os.write(self._pipe, b"b")
                     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

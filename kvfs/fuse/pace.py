@@ -38,7 +38,18 @@ _now = time.perf_counter
 
 
 class Pace(Protocol):
-    """What a session asks before each read."""
+    """What a session asks before each read.
+
+    `polled` requests were there when it looked, so that nobody had to wake;
+    before `shared` ones the CPU was left to the client; all others were slept for.
+    """
+
+    polled: int
+    shared: int
+
+    @property
+    def handovers(self) -> int:
+        """How many times the session went over to the CPU of a client."""
 
     def wait(self, last: Header) -> None:
         """Wait for a request, for a while at most, having answered `last`; then the read waits."""
@@ -46,6 +57,8 @@ class Pace(Protocol):
 
 class Sleep:
     """Waits in the read."""
+
+    polled = shared = handovers = 0
 
     def wait(self, last: Header) -> None:
         """Return at once."""
@@ -63,6 +76,12 @@ class BusyPoll:
         self._state = handover.state if handover else b"\0"
         self._quick = self._slow = 0
         self._answered = 0.0
+        self.polled = self.shared = 0
+
+    @property
+    def handovers(self) -> int:
+        """How many times the thread went over to the CPU of a client."""
+        return self._handover.bound if self._handover else 0
 
     def wait(self, last: Header) -> None:
         """Count quick requests in a row, and look for the next one."""
@@ -72,10 +91,16 @@ class BusyPoll:
         self._quick = count = self._quick + 1 if quick else 0
         if not count % _MANY and self._handover is not None:
             self._attend(self._handover, last)
-        if count and self._state[0] != BOUND:  # else only a read that sleeps hands over the CPU
-            end = now + _SPIN
-            while not self._poll(0) and _now() < end:
-                pass
+        if not count:
+            return
+        if self._state[0] == BOUND:  # only a read that sleeps hands over the CPU
+            self.shared += 1
+            return
+        end = now + _SPIN
+        while not self._poll(0):
+            if _now() >= end:
+                return
+        self.polled += 1
 
     def _attend(self, handover: Handover, last: Header) -> None:
         """Decide whose CPU to share, if anybody's."""

@@ -56,6 +56,13 @@ READDIRPLUS = 44
 RENAME2 = 45
 LSEEK = 46
 
+REQUESTS = {
+    number: name.lower()
+    for name, number in tuple(vars().items())
+    if name.isupper() and isinstance(number, int) and name not in {"MAJOR", "MINOR", "OLDEST_MINOR"}
+}
+"""The names of all those, as they are shown."""
+
 # What the two sides tell each other at INIT that they can.
 ASYNC_READ = 1 << 0
 ATOMIC_O_TRUNC = 1 << 3

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs.errors import MountError
 from kvfs.fuse import protocol
+from kvfs.fuse.counters import Counters
 from kvfs.fuse.pace import Sleep
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Session:
     """The conversation on one connection: a handshake, then requests and answers.
 
     `direct_io` tells, after the handshake, whether a file may be written past
-    the page cache that others read it through.
+    the page cache that others read it through. `counters` tell what it has done.
     """
 
     def __init__(
@@ -139,6 +140,7 @@ class Session:
         lock: AbstractContextManager[object],
         pace: Pace | None = None,
         allowed: frozenset[int] | None = None,
+        counters: Counters | None = None,
     ) -> None:
         """Prepare to serve `connection`, waiting for requests as `pace` has it.
 
@@ -146,7 +148,10 @@ class Session:
         """
         self._fd = connection.fd
         self._lock = lock
-        self._pace = pace or Sleep()
+        self.mountpoint = connection.mountpoint
+        self.pace = pace or Sleep()
+        self.counters = counters or Counters()
+        self._timed = self.counters.pending
         self._allowed = allowed
         self._handlers: dict[int, Handler] = {}
         self._apart = _NONE_APART
@@ -232,11 +237,17 @@ class Session:
 
     def answer(self, unique: int, code: int = 0) -> None:
         """Answer the request `unique` without a body; `code` is 0 or an errno."""
+        if self._timed:
+            self.counters.end(unique)
+        if code:
+            self.counters.refuse(code)
         self._send(protocol.HEADER_OUT.pack(protocol.HEADER_OUT.size, -code, unique))
 
     def reply(self, unique: int, answer: bytes | list[bytes]) -> None:
         """Answer the request `unique` with a body."""
         pack, size = protocol.HEADER_OUT.pack, protocol.HEADER_OUT.size
+        if self._timed:
+            self.counters.end(unique)  # before the client can have the CPU
         try:
             if isinstance(answer, list):
                 os.writev(self._fd, [pack(size + sum(map(len, answer)), 0, unique), *answer])
@@ -292,7 +303,8 @@ class Session:
         fd, readv = self._fd, os.readv
         lock, handlers, reply = self._lock, self._handlers, self.reply
         first, end, others = self._apart
-        wait, header = self._pace.wait, Header(*[0] * 9)
+        wait, header = self.pace.wait, Header(*[0] * 9)
+        counts, sample = self.counters.requests, self.counters.sample
         while True:
             self._waiting = True
             if self._ending:
@@ -309,17 +321,27 @@ class Session:
             self._waiting = False
             header = _new(Header, unpack(buffer))
             try:
-                handler = (others if first <= header.nodeid < end else handlers)[header.opcode]
+                opcode = header.opcode
+                handler = (others if first <= header.nodeid < end else handlers)[opcode]
+                counts[opcode] = count = counts[opcode] + 1
+                if count <= sample or not count % sample:
+                    self.counters.begin(opcode, header.unique)
                 with lock:
                     answer = handler(header, everything[start:size])
                 if answer is not None:
                     reply(header.unique, answer)
             except Exception as error:  # noqa: BLE001 - whatever it is, the caller is answered
                 self._explain(header, error)
-            if self._stale:
-                self._pass_on_stale()
-            if self._deferred is not None:
-                self._attend_to_deferred()
+            if self._stale or self._deferred is not None:
+                self._follow_up()
+
+    def _follow_up(self) -> None:
+        """Do what is to be done behind an answer."""
+        for stale in self._stale:
+            self._to_forget.put(stale)
+        self._stale.clear()
+        if self._deferred is not None:
+            self._attend_to_deferred()
 
     def _attend_to_deferred(self) -> None:
         self._patience -= 1
@@ -327,11 +349,6 @@ class Session:
         if self._deferred is not None and (idle or self._patience < 0):
             work, self._deferred = self._deferred, None
             work(idle)
-
-    def _pass_on_stale(self) -> None:
-        for stale in self._stale:
-            self._to_forget.put(stale)
-        self._stale.clear()
 
     def _explain(self, header: Header, error: Exception) -> None:
         """Answer a request that was refused, or that nobody handles."""

@@ -76,6 +76,8 @@ class Background:
         """Look after `core`, which is open for writing."""
         self._core = core
         self.watch = Watch(core, policy)
+        self.checkpoints = 0
+        """How many checkpoints were made."""
         self._process: Process | None = None
         self._mover: Mover | None = None
         self._order = Order((0, 0), policy)
@@ -268,6 +270,7 @@ class Background:
                 self._end_round(f"no checkpoint was made: {outcome}")
             return
         self._found = outcome
+        self.checkpoints += outcome.newest is not None
         self.watch.note_found(outcome)
         problem = self._remove()
         worth = self._dead is None or outcome.dead < _PROGRESS * self._dead

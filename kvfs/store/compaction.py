@@ -145,8 +145,8 @@ def remove_segments(
     numbers: Iterable[int],
     snapshots: list[int] | None = None,
     stale: Iterable[str] = (),
-) -> bool:
-    """Remove segments that may go from the store at `path`; False while somebody reads it.
+) -> int | None:
+    """Remove segments that may go from the store at `path`; return how many, None while somebody reads it.
 
     The checkpoints that are `stale` go first. Nothing is removed, since it was decided
     for other ones, if `snapshots` are not those that there are.
@@ -154,18 +154,20 @@ def remove_segments(
     segments = LogPaths.of(path).segments
     with alone(disk, path) as nobody_reads:
         if not nobody_reads:
-            return False
+            return None
         there = sorted(records for _, records, _ in read_snapshots(disk, path))
         if snapshots is not None and snapshots != there:
-            return True
+            return 0
         remove_checkpoints(disk, path, list(stale))
+        gone = 0
         for number in numbers:
             try:
                 disk.unlink(os.path.join(segments, name_of(number)))
             except FileNotFoundError:
                 continue
+            gone += 1
         disk.sync_directory(segments)
-    return True
+    return gone
 
 
 class Mover:

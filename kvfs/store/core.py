@@ -125,6 +125,12 @@ class Core:
         self._replay_ino = 0
         self._cache: OrderedDict[Location, Record] = OrderedDict()
         self._cached = 0
+        self.hits = self.misses = 0
+        """Records that were read from memory, and from the log."""
+        self.moved = 0
+        """Bytes of records that compaction has appended once more."""
+        self.removed = 0
+        """Segments that were removed since nobody needed them."""
 
     def open(
         self, mountpoint: str | None, wait: float = 0, keep_history: str | None = None
@@ -344,13 +350,16 @@ class Core:
         from kvfs.store.compaction import remove_segments
 
         going = sorted(numbers)
-        return not going or remove_segments(self.disk, self.path, going, snapshots, stale)
+        gone = remove_segments(self.disk, self.path, going, snapshots, stale) if going else 0
+        self.removed += gone or 0
+        return gone is not None
 
     def relocate(self, records: Sequence[Record]) -> None:
         """Append `records`, which change nothing but where something lies. Raises as `append` does."""
         locations = self.log.append(records, atomic=True)
         for record, location in zip(records, locations, strict=True):
             self.table.apply(record, location)
+            self.moved += location.length
 
     def put(self, key: bytes, value: bytes, time: int, *, new: bool) -> None:
         """Commit that a `new` file, or one that nobody uses, has `value` since `time`."""
@@ -439,7 +448,9 @@ class Core:
         record = self._cache.get(location)
         if record is not None:
             self._cache.move_to_end(location)
+            self.hits += 1
             return record
+        self.misses += 1
         record = self.log.read(location)
         self._cached += location.length
         while self._cached > _CACHE_BYTES and self._cache:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from kvfs.store.content import Content
 from kvfs.store.files import Files
@@ -92,6 +92,12 @@ class Opened:
     def lost(self) -> int:
         """How many bytes the log is shorter than it was when it was last closed."""
         return self._core.log.lost
+
+    def figures(self) -> dict[str, dict[str, Any]]:
+        """Return what the store is, and what it has done since it was opened; see `figures`."""
+        from kvfs.store.figures import figures
+
+        return figures(self._core, self.background)
 
     @property
     def synced(self) -> int:

@@ -37,6 +37,7 @@ class Watch:
         self._written = -core.log.replayed
         self._dead = 0
         self._live = core.live
+        self._moved = 0
         self._held: int | None = None
         """Bytes of segments that only the past needs; not known until somebody asks."""
         self._last = time.monotonic()
@@ -53,12 +54,19 @@ class Watch:
         """Note that a process begins with what is on stable storage by now, or more."""
         core = self._core
         self._covered, self._written = core.log.synced, core.log.written
-        self._dead = core.table.nodes.dead
+        self._dead, self._moved = core.table.nodes.dead, core.moved
         self._last = time.monotonic()
 
     def note_found(self, found: Fold) -> None:
         """Note what a process has found."""
         self._live, self._held = found.live, found.held
+
+    @property
+    def live(self) -> int:
+        """About how many bytes of the log the values of now take: what was known last, and what came since."""
+        core = self._core
+        written = core.log.written - self._written - (core.moved - self._moved)
+        return max(self._live + written - (core.table.nodes.dead - self._dead), 0)
 
     @property
     def age(self) -> float:

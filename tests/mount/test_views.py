@@ -139,12 +139,12 @@ def test_no_number_of_a_node_is_anothers(filled):
 def test_it_is_hidden(filled):
     mounted, view, _ = filled
     assert ".kvfs" not in os.listdir(mounted.path)
-    names = ["at", "changes", "history", "keys", "snapshots", "tx"]
+    names = ["at", "changes", "history", "keys", "snapshots", "stats", "tx"]
     assert sorted(os.listdir(mounted.path / ".kvfs")) == names
     shown = {entry.name: entry.inode() for entry in os.scandir(mounted.path / ".kvfs")}
     for name in names:
         found = os.stat(mounted.path / ".kvfs" / name)
-        assert stat.S_ISDIR(found.st_mode) != (name == "changes")
+        assert stat.S_ISDIR(found.st_mode) != (name in {"changes", "stats"})
         assert found.st_ino == shown[name]
     assert os.listdir(view.parent) == []
     assert ".kvfs" not in os.listdir(view)

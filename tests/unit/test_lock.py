@@ -117,7 +117,7 @@ def test_stat_says_that_the_holder_has_no_name(path):
         return subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
 
     with held(path, b"{}"):
-        assert f"open for writing:  {NAMELESS}\n".encode() in run()
+        assert f"open for writing:  {NAMELESS}, since ".encode() in run()
         assert json.loads(run("--json"))["holder"]["pid"] == 0
     assert b"by nobody\n" in run()
     assert json.loads(run("--json"))["holder"] is None

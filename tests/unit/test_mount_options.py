@@ -28,6 +28,7 @@ def parsed(*words, **kwargs):
         ("durability=always", {"durability": "always"}),
         ("no-busy-poll", {"busy_poll": False}),
         ("checkpoint-every=7", {"checkpoint_every": 7}),
+        ("metrics=[::1]:9100", {"metrics": ("::1", 9100)}),
         ("keep-history=1d", {"keep_history": "1d"}),
         ('keep-history="1d,1GiB",ro', {"keep_history": "1d,1GiB", "read_only": True}),
         ("at=2h ago", {"at": "2h ago", "read_only": True}),
@@ -73,7 +74,14 @@ def test_other_words_are_refused_with_those_that_there_are(word):
     "word",
     [
         *("uid=", "uid=-1", "uid=root", "uid=4294967295", "gid=1.5", "umask=8", "umask=1000"),
-        *("umask=", "durability=never", "checkpoint-every=0", "checkpoint-every=x", "uid=\u0663"),
+        *(
+            "umask=",
+            "durability=never",
+            "metrics=x",
+            "checkpoint-every=0",
+            "checkpoint-every=x",
+            "uid=\u0663",
+        ),
         *(
             "compact-share=2",
             "compact-share=nan",

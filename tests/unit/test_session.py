@@ -10,6 +10,7 @@ import pytest
 
 from kvfs.errors import MountError
 from kvfs.fuse import Apart, Connection, Session, protocol
+from kvfs.fuse.counters import SAMPLE
 
 PATIENCE = 20.0
 ROOT = 1
@@ -280,3 +281,62 @@ def test_what_is_deferred_is_done_when_no_request_waits_or_a_few_have_come(
         assert order == ["request"] * waiting + [True]
     else:
         assert order == ["request"] * 5 + [False] + ["request"] * 4
+
+
+def test_requests_are_counted_by_kind_and_refusals_by_errno(kernel):
+    def refuse(_header, _body):
+        raise PermissionError(errno.EACCES, "no")
+
+    handlers = {
+        protocol.GETATTR: lambda *_: b"x",
+        protocol.OPEN: refuse,
+        protocol.FORGET: lambda *_: None,
+    }
+    with serving(kernel, handlers, lambda _opcode, error: error.errno) as session:
+        kernel.ask(protocol.FORGET)
+        for opcode in (protocol.GETATTR, protocol.OPEN, protocol.GETATTR, protocol.LSEEK, 4096):
+            kernel.ask(opcode)
+            kernel.hear()
+        counters = session.counters
+        kinds = counters.by_kind()
+        assert {kind: found["count"] for kind, found in kinds.items()} == {
+            "forget": 1,
+            "getattr": 2,
+            "open": 1,
+        }
+        assert sum(kinds["getattr"]["buckets"]) == 2
+        assert kinds["getattr"]["seconds"] > 0
+        assert kinds["forget"]["buckets"] == []
+        assert counters.errors() == {errno.EACCES: 1, errno.ENOSYS: 2}
+        assert not counters.pending
+
+
+def test_of_many_requests_some_are_timed_and_count_for_all(kernel):
+    with serving(kernel, {protocol.GETATTR: lambda *_: b"x"}) as session:
+        timed = []
+        add = session.counters.begin
+        session.counters.begin = lambda *asked: (timed.append(asked[0]), add(*asked))
+        for _ in range(5 * SAMPLE):
+            kernel.ask(protocol.GETATTR)
+            kernel.hear()
+        found = session.counters.by_kind()["getattr"]
+        assert found["count"] == sum(found["buckets"]) == 5 * SAMPLE
+        assert len(timed) == SAMPLE + 4
+
+
+def test_what_is_answered_later_is_timed_until_then(kernel):
+    waiting = []
+
+    def fsync(header, _body):
+        waiting.append(header.unique)
+
+    with serving(kernel, {protocol.FSYNC: fsync, protocol.GETATTR: lambda *_: b"x"}) as session:
+        kernel.ask(protocol.FSYNC)
+        kernel.ask(protocol.GETATTR)
+        kernel.hear()
+        assert list(session.counters.pending) == waiting
+        assert session.counters.by_kind()["fsync"]["buckets"] == []
+        session.answer(waiting[0])
+        kernel.hear()
+        assert not session.counters.pending
+        assert sum(session.counters.by_kind()["fsync"]["buckets"]) == 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import kvfs
 from kvfs.errors import KvfsError, PosixError
-from kvfs.filesystem.names import Names
+from kvfs.filesystem.operations import Filesystem
 from kvfs.filesystem.past import views as module
 from kvfs.filesystem.past.later import Later, NotYetError
 from kvfs.filesystem.past.numbers import AT, END, FIRST, SNAPSHOTS, is_past, number_of, split
@@ -297,5 +297,5 @@ def test_what_the_kernel_forgets_goes_to_the_live_store_or_to_the_past():
     body = protocol.BATCH_FORGET_IN.pack(3)
     for number in (17, FIRST + 17, FIRST_PIECE + 17):
         body += protocol.FORGET_ONE.pack(number, 2)
-    Names.batch_forget(SimpleNamespace(_files=live, _past=past), None, memoryview(body))
+    Filesystem.batch_forget(SimpleNamespace(_files=live, _past=past), None, memoryview(body))
     assert heard == [("live", 17, 2), ("past", FIRST + 17, 2), ("live", FIRST_PIECE + 17, 2)]

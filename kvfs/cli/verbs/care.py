@@ -29,16 +29,6 @@ def check_command(store: str, as_json: bool) -> None:
         sys.exit(1)
 
 
-@click.command("stat", epilog=examples("kvfs stat store", "kvfs stat store --json"))
-@click.argument("store", type=PATH)
-@JSON
-def stat_command(store: str, as_json: bool) -> None:
-    """Show what STORE is, who has it open, and how it is."""
-    from kvfs.cli.report import show_stat
-
-    show_stat(store, as_json=as_json)
-
-
 @click.command(
     "compact",
     epilog=examples("kvfs compact store", "kvfs compact store --keep-history 0"),

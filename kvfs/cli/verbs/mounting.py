@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from kvfs.cli.arguments import AT, HISTORY, JSON, MOUNTPOINT, PATH, SIZE, ByteSi
 from kvfs.cli.output import print_json
 from kvfs.config import DEFAULT_HISTORY, DEFAULT_SEGMENT_SIZE, FORMATS
 from kvfs.store.keeping import DEFAULT, Policy
+
+if TYPE_CHECKING:
+    from kvfs.metrics import Address
 
 
 @click.command(
@@ -116,6 +120,11 @@ def init_command(
     show_default=True,
     help="Compact when so many bytes are dead at least.",
 )
+@click.option(
+    "--metrics",
+    metavar="ADDRESS",
+    help="Serve Prometheus metrics at a port of this machine (9100), or at 0.0.0.0:9100.",
+)
 @JSON
 def mount_command(
     store: str,
@@ -130,6 +139,7 @@ def mount_command(
     keep_history: str | None,
     compact_share: float,
     compact_size: int,
+    metrics: str | None,
     as_json: bool,
 ) -> None:
     """Mount STORE at the empty directory MOUNTPOINT.
@@ -147,6 +157,7 @@ def mount_command(
         checkpoint_every=checkpoint_every,
         keep_history=keep_history,
         compact=Policy(compact_share, compact_size),
+        metrics=_address(metrics),
     )
     chosen = with_words(chosen, options)
 
@@ -178,6 +189,14 @@ def unmount_command(mountpoint: str, lazy: bool, as_json: bool) -> None:
     daemon.unmount(mountpoint, Disk(), lazy=lazy)
     if as_json and mount:
         print_json({"store": mount.store, "mountpoint": mount.mountpoint})
+
+
+def _address(text: str | None) -> Address | None:
+    if text is None:
+        return None
+    from kvfs.metrics import Address
+
+    return Address.parse(text)
 
 
 @click.command("status", epilog=examples("kvfs status", "kvfs status mnt --json"))

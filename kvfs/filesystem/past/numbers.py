@@ -18,6 +18,8 @@ FIRST, END = MAX_INO, FIRST_PIECE
 VIEWS = 1 << 17
 """No view has this number or a higher one."""
 AT, SNAPSHOTS, HISTORY, TRANSACTIONS = FIRST + 1, FIRST + 2, FIRST + 3, FIRST + 6
+STATS = FIRST + 4
+"""Of `.kvfs/stats`."""
 CHANGES = FIRST + 5
 """Of `.kvfs/changes` as it is listed and shown."""
 FIRST_VERSION = FIRST + 16

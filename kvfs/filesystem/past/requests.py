@@ -17,16 +17,21 @@ from kvfs.filesystem.past.numbers import (
     FIRST_CHANGES,
     HISTORY,
     SNAPSHOTS,
+    STATS,
     TRANSACTIONS,
     split,
 )
 from kvfs.filesystem.past.place import Name, Place
 from kvfs.filesystem.past.views import Views
 from kvfs.filesystem.shown import as_it_is
+from kvfs.filesystem.stats import StatsFile
 from kvfs.fuse import protocol
 from kvfs.table import CONTROL_INO, KEYS_INO, ROOT_INO
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kvfs.figures import Figures
     from kvfs.filesystem.shown import Show
     from kvfs.filesystem.transactions import Transactions
     from kvfs.fuse import Handler, Header, Reply, Session
@@ -39,6 +44,7 @@ CONTROL_NAMES = (
     Name(b"keys", KEYS_INO),
     *(Name(name, number) for name, number in _DOORS.items()),
     Name(b"changes", CHANGES, stat.S_IFREG),
+    Name(b"stats", STATS, stat.S_IFREG),
 )
 """What `.kvfs` is listed with."""
 _REQUESTS = (
@@ -58,9 +64,14 @@ class Past:
         session: Session,
         statfs: Handler,
         transactions: Transactions,
+        snapshot: Callable[[], Figures],
         show: Show = as_it_is,
     ) -> None:
-        """Show the past of `store`, with attributes as `show` has them; `statfs` tells of the disk below."""
+        """Show the past of `store`, with attributes as `show` has them.
+
+        `statfs` tells of the disk below, `snapshot` of the mount.
+        """
+        self._counters = session.counters
         self._lock = store.lock
         self._later = Later(session, store.lock)
         self._views = Views(store.path)
@@ -76,6 +87,7 @@ class Past:
             AT: self._at,
             SNAPSHOTS: snapshots,
             HISTORY: self._history,
+            STATS: StatsFile(statfs, snapshot, store.config.created),
             TRANSACTIONS: transactions,
         }
 
@@ -87,7 +99,7 @@ class Past:
 
     def door(self, name: bytes) -> bytes:
         """Return the entry of `name` in `.kvfs`, or that there is none."""
-        number = _DOORS.get(name)
+        number = STATS if name == b"stats" else _DOORS.get(name)
         if number is None:
             return self.changes.find(name) or missing(lasting=False)
         return protocol.ENTRY_OUT.pack(*entry(self._show(self._doors[number].stat), lasting=True))
@@ -126,9 +138,9 @@ class Past:
         return None
 
     def _handler(self, name: str) -> Handler:
-        inside, history = getattr(self._inside, name), getattr(self._history, name)
-        changes = getattr(self.changes, name)
-        doors = {number: getattr(door, name) for number, door in self._doors.items()}
+        inside, history = self._method(self._inside, name), self._method(self._history, name)
+        changes = self._method(self.changes, name)
+        doors = {number: self._method(door, name) for number, door in self._doors.items()}
         handle, transactions = self._later.handle, self._transactions.staged
 
         def handler(header: Header, body: memoryview) -> Reply:
@@ -140,3 +152,20 @@ class Past:
             return handle(header, body, place)
 
         return handler
+
+    def _method(self, place: Place, name: str) -> Handler:
+        """Return what answers the request `name` at `place`; what is read is counted."""
+        method: Handler = getattr(place, name)
+        if name != "read":
+            return method
+        counters = self._counters
+
+        def read(header: Header, body: memoryview) -> Reply:
+            data = method(header, body)
+            if data is None:  # it waits for what is not there yet, which says nothing of the mount
+                counters.pending.pop(header.unique, None)
+            else:
+                counters.read_bytes += len(data)
+            return data
+
+        return read
