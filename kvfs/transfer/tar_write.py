@@ -77,7 +77,9 @@ def _write(entry: Entry, output: IO[bytes]) -> None:
         ranges = _ranges(entry)
         if ranges != [(0, entry.size)]:
             sparse = _map(ranges, entry, path, records)
-            path = b"GNUSparseFile.0/" + entry.name.path[-1]
+            # The whole name is in the map's records, which another one would override.
+            last = entry.name.path[-1].decode("ascii", "replace").replace("\ufffd", "?")
+            path = f"GNUSparseFile.0/{last}".encode()[:_MAX_NAME]
         stored = len(sparse) + _stored(ranges)
         info.size = stored if stored <= _MAX_SIZE else 0
         if stored != info.size:

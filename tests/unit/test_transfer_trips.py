@@ -4,7 +4,7 @@ import os
 import stat
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from transferring import bring, export, state, values
 
@@ -145,6 +145,8 @@ def test_json_lines_keep_keys_and_values(fresh, steps):
 
 @many
 @given(steps=STEPS, name=st.sampled_from(["x.tar", "x.tar.gz", "x.tar.xz", "x.tar.bz2"]))
+@example(steps=[("put", b"y" * 300, b""), ("large", 0, 65537, b"1")], name="x.tar")
+@example(steps=[("put", "\u00e9".encode() * 60, b""), ("large", 0, 65537, b"1")], name="x.tar")
 def test_an_archive_keeps_all_but_sockets(fresh, steps, name):
     old, new = trip(fresh(), steps, "tar", name)
     assert state(new) == without_sockets(state(old))
