@@ -94,7 +94,7 @@ def test_the_wheel_works_in_a_clean_environment(built, tmp_path):
     def call(*args):
         return run(*args, cwd=tmp_path, env=clean)
 
-    assert call(command, "--version") == f"kvfs, version {kvfs.__version__}\n"
+    assert call(command, "--version") == f"kvfs {kvfs.__version__}\n"
     call(command, "init", "store")
     call(command, "put", "store", "a/b", "value")
     assert call(command, "get", "store", "a/b") == "value"
