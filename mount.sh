@@ -147,7 +147,21 @@ $venv/bin/mount.fuse.kvfs /sbin/mount.fuse.kvfs
 $here/systemd/kvfs@.service /usr/local/lib/systemd/system/kvfs@.service
 $here/systemd/kvfs@.service.d/system.conf /usr/local/lib/systemd/system/kvfs@.service.d/system.conf
 $here/systemd/kvfs@.service /usr/local/lib/systemd/user/kvfs@.service
+$venv/share/kvfs/kvfs.1 /usr/local/share/man/man1/kvfs.1
+$venv/share/kvfs/kvfs.bash /usr/local/share/bash-completion/completions/kvfs
+$venv/share/kvfs/kvfs.zsh /usr/local/share/zsh/site-functions/_kvfs
+$venv/share/kvfs/kvfs.fish /usr/local/share/fish/vendor_completions.d/kvfs.fish
 END
+}
+
+# Make what is made from the verbs: the manual page, and what completes them.
+make_texts() {
+    local shell directory=$venv/share/kvfs
+    mkdir -p "$directory"
+    "$venv/bin/kvfs" man >"$directory/kvfs.1"
+    for shell in bash zsh fish; do
+        "$venv/bin/kvfs" completion "$shell" >"$directory/kvfs.$shell"
+    done
 }
 
 # The list of what --install has put there, one target a line.
@@ -163,6 +177,7 @@ install_files() {
         [ -e "$DESTDIR$target" ] || [ -L "$DESTDIR$target" ] || continue
         grep -qxF -- "$target" <<<"$old" || fail "$DESTDIR$target is there, and not from here; nothing was installed"
     done < <(installed_files)
+    make_texts
     mkdir -p "$DESTDIR${manifest%/*}"
     # What may be there afterwards is noted first, so that nothing is left where this is cut off.
     { printf '%s\n' "$old"; while read_pair; do echo "$target"; done < <(installed_files); } | sed '/^$/d' | sort -u >"$DESTDIR$manifest.new"

@@ -15,6 +15,10 @@ PLACES = {
     "usr/local/lib/systemd/system/kvfs@.service.d/system.conf",
     "usr/local/lib/systemd/user/kvfs@.service",
     "usr/local/share/kvfs/installed",
+    "usr/local/share/man/man1/kvfs.1",
+    "usr/local/share/bash-completion/completions/kvfs",
+    "usr/local/share/zsh/site-functions/_kvfs",
+    "usr/local/share/fish/vendor_completions.d/kvfs.fish",
 }
 
 
@@ -54,6 +58,7 @@ def test_install_twice_and_uninstall(call):
         out = subprocess.run([call.top / name, "--help"], capture_output=True, check=True)
         assert b"Usage: " in out.stdout
         assert os.readlink(call.top / name).startswith(str(Path(sys.executable).parent))
+    assert ".TH" in (call.top / "usr/local/share/man/man1/kvfs.1").read_text()
     unit = call.top / "usr/local/lib/systemd/user/kvfs@.service"
     assert unit.read_bytes() == (ROOT / "systemd/kvfs@.service").read_bytes()
     (call.top / "usr/local/bin/other").write_text("of somebody else")
