@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kvfs.cli.access import MountedStore, reader, writer
 from kvfs.cli.progress import progress
 from kvfs.transfer import jsonl
+from kvfs.transfer.entries import Pair
 from kvfs.transfer.moving import Import, export, put_all, spooled
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def import_from(store: str, source: Source, form: str, prefix: bytes, *, as_json
         with writer(store) as target:
             lines = jsonl.read_lines(source, sys.stdin.buffer)
             counts = put_all(
-                ((prefix + key, value) for key, value in lines), target, lambda _: None
+                (Pair(prefix + key, value) for key, value in lines), target, lambda _: None
             )
     else:
         with spooled() as source.path:

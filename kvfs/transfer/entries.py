@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PIECE = 1024 * 1024
 """Bytes of a file that are in memory at once."""
-PAST = (b"at", b"snapshots", b"history")
+PAST = (b"at", b"snapshots", b"history", b"tx", b"stats", b"changes")
 """What a mount shows in `.kvfs` beside the keys that are no paths."""
 XATTRS = (b"user.", b"trusted.", b"security.")
 """The extended attributes that a store can hold begin so."""
@@ -42,6 +42,14 @@ class Name(NamedTuple):
 def nothing() -> Iterator[Any]:
     """Yield nothing: the content of what has none."""
     return iter(())
+
+
+class Pair(NamedTuple):
+    """A key, its value, and how long it is to live, as `ttl` of `Store.put`, if not for ever."""
+
+    key: bytes
+    value: bytes
+    ttl: str | None = None
 
 
 class Entry(NamedTuple):

@@ -16,7 +16,7 @@ from kvfs.errors import KeyTooLongError
 from kvfs.transfer import jsonl, tar_write, text, tree
 from kvfs.transfer.copying import Plan, copy
 from kvfs.transfer.directory import DirectoryTarget
-from kvfs.transfer.entries import Counts
+from kvfs.transfer.entries import Counts, Pair
 from kvfs.transfer.formats import FORMATS, TARS
 from kvfs.transfer.inside import StoreTarget
 from kvfs.transfer.output import output
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 class Writer(Protocol):
     """What takes keys and values."""
 
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set the value of `key`."""
+    def put(self, key: bytes, value: bytes, *, ttl: str | None = None) -> None:
+        """Set the value of `key`, which lives for `ttl`."""
 
 
 def export(store: Store, file: str, form: str, progress: Progress) -> Counts:
@@ -110,11 +110,11 @@ class Import:
             self._plan = None
             self.number = sum(1 for _ in self._checked(verify()))
 
-    def _checked(self, pairs: Iterator[tuple[bytes, bytes]]) -> Iterator[tuple[bytes, bytes]]:
+    def _checked(self, pairs: Iterator[tuple[bytes, bytes] | Pair]) -> Iterator[Pair]:
         """Yield the pairs with their new keys, if these can be keys."""
-        for key, value in pairs:
+        for key, *rest in pairs:
             try:
-                yield keys.check(self._prefix + key), value
+                yield Pair(keys.check(self._prefix + key), *rest)
             except KeyTooLongError as error:
                 raise self._source.bad("", str(error)) from None
 
@@ -141,13 +141,11 @@ class Import:
         return counts
 
 
-def put_all(
-    pairs: Iterator[tuple[bytes, bytes]], writer: Writer, advance: Callable[[int], object]
-) -> Counts:
+def put_all(pairs: Iterator[Pair], writer: Writer, advance: Callable[[int], object]) -> Counts:
     """Put all `pairs`, as they come."""
     counts = Counts()
-    for key, value in pairs:
-        writer.put(key, value)
+    for key, value, ttl in pairs:
+        writer.put(key, value, ttl=ttl)
         counts.keys += 1
         counts.bytes += len(value)
         advance(1)

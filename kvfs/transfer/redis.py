@@ -1,6 +1,6 @@
 """The dump of a Redis or Valkey server: an RDB file.
 
-String keys are taken, of one database, without their times of expiry; what has
+String keys are taken, of one database, with the time that they have left; what has
 expired is passed over, as Redis does. Other values are no strings of bytes:
 `rdb_others` knows where they end.
 
@@ -14,7 +14,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kvfs.transfer.entries import PIECE, shown
+from kvfs.transfer.entries import PIECE, Pair, shown
 from kvfs.transfer.rdb_bytes import BadDumpError, Reader, crc64
 from kvfs.transfer.rdb_others import NAMES, STRING, skip, skip_module
 
@@ -32,12 +32,13 @@ _RESIZE, _AUX, _FREQUENCY, _IDLE, _MODULE_AUX = 0xFB, 0xFA, 0xF9, 0xF8, 0xF7
 _FUNCTION, _SLOT = 0xF5, 0xF4
 _LENGTHS = {_RESIZE: 2, _IDLE: 1, _SLOT: 3}
 """How many lengths are behind a code."""
+_CENTURY = 100 * 365 * 86_400 * 1000
 EXPIRED = "keys that have expired"
 ELSEWHERE = "keys of other databases"
 
 
-def read(source: Source) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values of the database whose number `source.table` is, or of the only one.
+def read(source: Source) -> Iterator[Pair]:
+    """Yield the keys and values, and how long some are to live, of the database whose number `source.table` is, or of the only one.
 
     Raises `KvfsError` naming the offset, or the key that is no string.
     """
@@ -45,7 +46,7 @@ def read(source: Source) -> Iterator[tuple[bytes, bytes]]:
         yield from _pairs(source, data)
 
 
-def verify(source: Source) -> Iterator[tuple[bytes, bytes]]:
+def verify(source: Source) -> Iterator[Pair]:
     """Yield the same, and see whether the checksum at the end is right."""
     with _opened(source) as data:
         yield from _pairs(source, data)
@@ -77,7 +78,7 @@ def _check(source: Source, data: mmap.mmap) -> None:
         raise source.bad("", "the checksum does not fit: the dump is damaged")
 
 
-def _pairs(source: Source, data: mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
+def _pairs(source: Source, data: mmap.mmap) -> Iterator[Pair]:
     reader = Reader(data, _HEADER)
     trailer = _SUM if int(data[len(MAGIC) : _HEADER]) >= _CHECKED else 0
     try:
@@ -88,7 +89,7 @@ def _pairs(source: Source, data: mmap.mmap) -> Iterator[tuple[bytes, bytes]]:
         raise source.bad(f"offset {reader.position}", str(error)) from None
 
 
-def _keys(source: Source, reader: Reader) -> Iterator[tuple[bytes, bytes]]:
+def _keys(source: Source, reader: Reader) -> Iterator[Pair]:
     """Yield the keys and values up to the end, and leave `reader` behind that."""
     database, chosen = 0, _chosen(source)
     now, expiry = time.time() * 1000, None
@@ -103,7 +104,8 @@ def _keys(source: Source, reader: Reader) -> Iterator[tuple[bytes, bytes]]:
             _skip_note(reader, code)
         else:
             key = reader.string()
-            expired, expiry = expiry is not None and expiry < now, None
+            left, expiry = None if expiry is None else expiry - now, None
+            expired = left is not None and left <= 0
             if expired or (source.table is not None and database != chosen):
                 source.skipped[EXPIRED if expired else ELSEWHERE] += 1
             else:
@@ -112,13 +114,20 @@ def _keys(source: Source, reader: Reader) -> Iterator[tuple[bytes, bytes]]:
                     what = f"there are keys in the databases {chosen} and {database}"
                     raise BadDumpError(f"{what}; choose one with --table NUMBER")
                 if code == STRING:
-                    yield key, reader.string()
+                    yield Pair(
+                        key, reader.string(), _lifetime(left)
+                    )
                     continue
                 _note_other(source, key, code)
             if code == STRING:
                 reader.skip_string()
             else:
                 skip(reader, code)
+
+
+def _lifetime(left: float | None) -> str | None:
+    """Return the `left` milliseconds of a key as its lifetime; what is longer than any is for ever."""
+    return None if left is None or left > _CENTURY else f"{left / 1000:.3f}s"
 
 
 def _chosen(source: Source) -> int | None:

@@ -110,6 +110,8 @@ def test_expired_keys_of_redis_are_passed_over(store):
     counts = bring(store, REDIS / "expiry.rdb")
     assert values(store) == {b"lasting": b"1", b"ahead": b"2"}
     assert counts.skipped.total() == 1
+    table = store._core.table
+    assert [ino for ino, _ in table.expiries.all()] == [table.number_of(b"ahead")]
 
 
 def test_databases_of_redis_are_not_mixed(store):

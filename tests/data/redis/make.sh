@@ -33,7 +33,7 @@ keep strings.rdb
 
 # Times of expiry: none, one far ahead, and one that is over when the dump is read.
 redis set lasting 1
-redis set ahead 2 EXAT 32503680000
+redis set ahead 2 EXAT 4000000000
 redis set gone 3 EX 5
 keep expiry.rdb
 
