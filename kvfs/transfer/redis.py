@@ -114,9 +114,7 @@ def _keys(source: Source, reader: Reader) -> Iterator[Pair]:
                     what = f"there are keys in the databases {chosen} and {database}"
                     raise BadDumpError(f"{what}; choose one with --table NUMBER")
                 if code == STRING:
-                    yield Pair(
-                        key, reader.string(), _lifetime(left)
-                    )
+                    yield Pair(key, reader.string(), _lifetime(left))
                     continue
                 _note_other(source, key, code)
             if code == STRING:
