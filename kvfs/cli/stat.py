@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -66,9 +67,16 @@ def _values(found: StoreStat, mount: Figures | None) -> dict[str, Any]:
 
 def _print(found: StoreStat, mount: Figures | None) -> None:
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(highlight=False, soft_wrap=True)
+    with console.capture() as captured:  # a console of its own would fail where nobody reads
+        _draw(found, mount, console)
+    sys.stdout.write(captured.get())
+
+
+def _draw(found: StoreStat, mount: Figures | None, console: Console) -> None:
+    from rich.text import Text
+
     lines = dict(_lines(found, mount))
     width = max(map(len, lines)) + 2
     for name, value in lines.items():

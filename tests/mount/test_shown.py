@@ -44,7 +44,10 @@ def test_all_nodes_show_the_same_now_and_then(made, place, first):
     made.mount("-o", "uid=1234,gid=5678,umask=027")
     if first == "list":
         made.run(f"ls -la {place} > /dev/null")
-    assert shown(made.path / place) == {(1234, 5678, "0o750")}
+    found = shown(made.path / place)
+    if place == ".kvfs":
+        found.remove((os.geteuid(), os.getegid(), "0o400"))  # `changes`, which tells of all nodes
+    assert found == {(1234, 5678, "0o750")}
     kinds = {name: stat.S_IFMT(os.lstat(made.path / "d" / name).st_mode) for name in "flp"}
     assert kinds == {"f": stat.S_IFREG, "l": stat.S_IFLNK, "p": stat.S_IFIFO}
 
