@@ -82,8 +82,8 @@ class Log:
         self.lost = 0
         self.replayed = 0
         """Bytes that the replay went through."""
-        self.replayed_records = 0
-        """How many records there were when the replay had come to its end."""
+        self.replayed_end = LogEnd(0, 0, 0)
+        """Where the replay came to its end."""
         self.syncs = Histogram()
         """How long the syncs of segments took."""
         self.last_sync = 0
@@ -118,9 +118,9 @@ class Log:
                 progress=progress,
             )
             yield from replay.records()
-            end = replay.end
+            end = self.replayed_end = replay.end
             self.lost = replay.lost
-            self.sequence = self.synced = self.replayed_records = end.sequence
+            self.sequence = self.synced = end.sequence
             self.replayed = sum(replay.sizes.values()) - (start.offset if start else 0)
             if self._writable:
                 replay.cut_tail()

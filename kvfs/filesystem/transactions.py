@@ -26,6 +26,8 @@ from kvfs.filesystem.past.place import Name, Place, directory
 from kvfs.filesystem.shown import as_it_is
 from kvfs.fuse import protocol
 from kvfs.store.files import RENAME_NOREPLACE
+from kvfs.store.ground import Grounds
+from kvfs.store.staged import StagedStore
 from kvfs.table import CONTROL_INO, ROOT_INO, is_aside
 
 if TYPE_CHECKING:
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
     from kvfs.fuse import Header, Reply, Session
     from kvfs.store import Store
     from kvfs.store.nodes import Stat
-    from kvfs.store.staged import StagedStore
     from kvfs.store.transaction import Transaction
 
 MOST = 64
@@ -149,6 +150,7 @@ class Transactions(Place):
         self._session = session
         self.stat = directory(TRANSACTIONS, 0o755, store.config.created)
         self.staged: dict[int, Staging] = {}
+        self._grounds = Grounds(Disk(), store.path)
         self._begun: dict[bytes, tuple[int, Transaction]] = {}
         self.free_number: Callable[[], int]
 
@@ -156,6 +158,11 @@ class Transactions(Place):
         """Forget all that is not committed."""
         for name in list(self._begun):
             self._end(name)
+        self._grounds.close()
+
+    def tidy(self) -> None:
+        """Close what nobody has needed for long; without the lock of the store."""
+        self._grounds.tidy()
 
     def getattr(self, header: Header, body: memoryview) -> Reply:
         """Return the attributes of the directory."""
@@ -187,7 +194,7 @@ class Transactions(Place):
 
         def opened() -> Any:
             try:
-                return transaction.open(Disk())
+                return StagedStore(self._grounds.take())
             except BaseException:
                 with self._store.lock:
                     self._forget(name)
@@ -196,7 +203,7 @@ class Transactions(Place):
         def begin(staged: Any) -> Reply:
             transaction.begin(staged)
             if self._begun.get(name) is not begun:
-                staged.close()  # the mount has ended meanwhile
+                self._close(staged)  # the mount has ended meanwhile
                 raise PosixError(errno.ENOENT)
             self.staged[begun[0]] = Staging(staged, self._session, begun[0], self._live.show)
             return self._root(name)
@@ -257,7 +264,11 @@ class Transactions(Place):
         number, transaction = self._begun[name]
         self._forget(name)
         if self.staged.pop(number, None):
-            transaction.staged.close()
+            self._close(transaction.staged)
+
+    def _close(self, staged: StagedStore) -> None:
+        staged.close()
+        self._grounds.release(staged.staged.ground)
 
     def _forget(self, name: bytes) -> None:
         self._begun.pop(name)[1].end()

@@ -33,7 +33,7 @@ def figures(core: Core, background: Background) -> dict[str, dict[str, Any]]:
             "log": {
                 "records": log.sequence,
                 "synced": log.synced,
-                "appended": log.sequence - log.replayed_records,
+                "appended": log.sequence - log.replayed_end.sequence,
                 "appended_bytes": log.written,
                 "segments": len(sizes),
                 "bytes": size,

@@ -1,4 +1,4 @@
-"""A store that is open for reading, with changes over it that nobody else sees.
+"""A store as it is logged, with changes over it that nobody else sees.
 
 They are records, as in a log, and are kept in memory until they are committed
 to the store itself, all at once (see `transaction`), or forgotten.
@@ -13,11 +13,12 @@ from kvfs.records import Location
 from kvfs.store.core import Core
 from kvfs.store.keeping import DEFAULT
 from kvfs.store.kv import Store
-from kvfs.store.opening import read_config
+from kvfs.table import Table
+from kvfs.table.under import Under
 
 if TYPE_CHECKING:
-    from kvfs.disk import Disk
     from kvfs.records import Record
+    from kvfs.store.ground import Ground
 
 MOST = 256 * 1024 * 1024
 """Bytes of data that may be staged."""
@@ -28,13 +29,21 @@ _STAGED = 0xFFFFFFFF
 class StagedCore(Core):
     """Keeps what is committed to itself, in `records`."""
 
-    records: list[Record]
-
-    def __init__(self, disk: Disk, path: str) -> None:
-        """Wrap the store at `path`. Raises `NotAStoreError` or `ConfigError`."""
-        super().__init__(disk, path, read_config(path, disk), writable=False)
-        self.records = []
+    def __init__(self, ground: Ground) -> None:
+        """Stand on `ground`, on which nobody else stands."""
+        super().__init__(ground.disk, ground.path, ground.config, writable=False)
+        below = ground.table
+        self.log = ground.log
+        self.table = Table(
+            below.uid, below.gid, ground.config.created, (Under(below), below.state())
+        )
+        self.ground = ground
+        self.records: list[Record] = []
         self._size = 0
+
+    def close(self, *, full: bool = False) -> None:
+        """Close; the ground stays."""
+        self.closed = True
 
     def check(self, *, write: bool = False) -> None:
         """Raise `ClosedError` where it holds; whoever may read may write here."""
@@ -75,21 +84,20 @@ class StagedCore(Core):
         """Return the record at `location`, in the log or staged."""
         if location.segment == _STAGED:
             return self.records[location.offset]
-        return super().read_record(location)
+        return self.ground.read_record(location)
 
     def value_at(self, location: Location, size: int) -> bytes:
         """Return a value of `size` bytes, in the log or staged."""
         if location.segment == _STAGED:
             data: bytes = self.read_record(location).data
             return data[:size]
-        return super().value_at(location, size)
+        return self.ground.value_at(location, size)
 
 
 class StagedStore(Store):
     """A store over a `StagedCore`."""
 
-    def __init__(self, disk: Disk, path: str) -> None:
-        """Open what is logged at this moment. Raises as `open_store` does."""
-        self.staged = StagedCore(disk, path)
-        self.staged.open(None)
+    def __init__(self, ground: Ground) -> None:
+        """Stand on `ground`, on which nobody else stands."""
+        self.staged = StagedCore(ground)
         super().__init__(self.staged, DEFAULT)

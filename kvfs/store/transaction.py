@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from kvfs.errors import ConflictError, KvfsError
 from kvfs.records import Delete, Mkdir, Removexattr, Rename, Setattr, Setxattr
-from kvfs.store.staged import StagedStore
 from kvfs.table import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from kvfs.disk import Disk
     from kvfs.records import Record
     from kvfs.store.core import Core
     from kvfs.store.files import Files
+    from kvfs.store.staged import StagedStore
     from kvfs.table import Node
 
 
@@ -84,12 +83,8 @@ class Transaction:
         self.staged: StagedStore
         core.witnesses.append(self._changes.note)
 
-    def open(self, disk: Disk) -> StagedStore:
-        """Return the store as it is logged; in any thread, without the lock."""
-        return StagedStore(disk, self._core.path)
-
     def begin(self, staged: StagedStore) -> None:
-        """Go on with the store that `open` returned."""
+        """Go on over `staged`, which was opened since."""
         self.staged = staged
 
     def end(self) -> None:

@@ -139,6 +139,11 @@ class Inodes:
         row = self._packed(ino)
         return 0 if row is None else type_of(row)
 
+    def row(self, ino: int) -> bytes | None:
+        """Return the node `ino`, if there is one, as it rests; all its data must be in the log."""
+        node = self._nodes.get(ino)
+        return self._packed(ino) if node is None else pack(node)
+
     def add(self, node: Node) -> None:
         """Add `node`, which is new, under its number."""
         self._nodes[node.ino] = node

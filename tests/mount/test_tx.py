@@ -107,6 +107,24 @@ def test_a_transaction_is_taken_back_by_rmdir_or_rm(binary):
     """)
 
 
+def test_a_large_directory(binary):
+    binary.run("mkdir d; cd d; seq 3000 | xargs touch")
+    inside = binary.path / BEGUN / "T/d"
+    for _ in range(2):
+        (binary.path / BEGUN / "T").mkdir()
+        names = set(os.listdir(inside))
+        for name in sorted(names)[::2]:
+            (inside / name).unlink()
+        for number in range(100):
+            (inside / f"new{number}").touch()
+        names = set(sorted(names)[1::2]) | {f"new{number}" for number in range(100)}
+        assert len(os.listdir(inside)) == len(names)
+        assert set(os.listdir(inside)) == names
+        assert len(list(os.scandir(inside))) == len(names)
+        (binary.path / BEGUN / "T").rename(binary.path / COMMIT)
+        assert set(os.listdir(binary.path / "d")) == names
+
+
 def test_what_cannot_be_done_is_refused(binary):
     path = binary.path
     (path / "a").write_text("1")

@@ -13,6 +13,7 @@ from kvfs.errors import ConflictError, KvfsError, NoSpaceError, PosixError
 from kvfs.records import Attrs
 from kvfs.store import staged
 from kvfs.store.files import RENAME_EXCHANGE, Owner
+from kvfs.store.ground import Ground, Grounds
 from kvfs.table import Directory, File, Symlink
 
 ME = Owner(0, 0, 0o644)
@@ -31,15 +32,16 @@ def store(path):
         yield opened
 
 
-def begin(store):
+def begin(store, ground=None):
     transaction = store.transaction()
-    transaction.begin(transaction.open(Disk()))
+    transaction.begin(staged.StagedStore(ground or Ground(Disk(), store.path)))
     return transaction, transaction.staged
 
 
 def finish(transaction):
     transaction.end()
     transaction.staged.close()
+    transaction.staged.staged.ground.close()
 
 
 def write(files, path, value):
@@ -321,6 +323,63 @@ def test_both_may_make_names_in_a_directory_that_only_keys_imply(store):
     assert list(store) == [b"d/mine", b"d/theirs"]
 
 
+# -- what they stand on -------------------------------------------------------------------
+
+
+def test_a_ground_is_brought_forward_and_not_opened_again(store):
+    store.put("a", "1")
+    grounds = Grounds(Disk(), store.path)
+    first = grounds.take()
+    grounds.release(first)
+    store.put("a", "2")
+    store.put("b", b"x" * 2_000_000)  # in segments that were not there before
+    second = grounds.take()
+    assert second is first
+    inside = staged.StagedStore(second)
+    assert inside["a"] == b"2"
+    assert inside["b"] == b"x" * 2_000_000
+    other = grounds.take()  # somebody stands on the first
+    assert other is not first
+    grounds.release(other)
+    grounds.release(second)
+    assert other.closed  # one is kept
+    grounds.close()
+    assert second.closed
+
+
+def test_a_ground_that_nobody_needs_is_closed(store, monkeypatch):
+    grounds = Grounds(Disk(), store.path)
+    ground = grounds.take()
+    grounds.release(ground)
+    grounds.tidy()
+    assert not ground.closed
+    monkeypatch.setattr("kvfs.store.ground.IDLE", -1.0)
+    grounds.tidy()
+    assert ground.closed
+    ground = grounds.take()
+    grounds.close()
+    assert not ground.closed
+    grounds.release(ground)
+    assert ground.closed
+
+
+def test_a_ground_that_cannot_be_brought_forward_is_given_up(store, path):
+    grounds = Grounds(Disk(), store.path)
+    grounds.release(grounds.take())
+    store.put("a", b"x" * 1000)
+    store.put("b", "1")
+    segment = path / "segments" / "00000001.seg"
+    sound = segment.read_bytes()
+    segment.write_bytes(sound.replace(b"x" * 1000, b"y" * 1000))
+    with pytest.raises(kvfs.CorruptionError):
+        grounds.take()
+    segment.write_bytes(sound)
+    ground = grounds.take()
+    assert staged.StagedStore(ground)["b"] == b"1"
+    grounds.release(ground)
+    grounds.close()
+
+
 # -- random ones --------------------------------------------------------------------------
 
 
@@ -381,11 +440,15 @@ def steps(store, rng, count):
 def test_random_transactions_beside_a_store_that_changes(path, seed):
     rng = random.Random(seed)
     store = kvfs.open(path, max_segment_size=1 << 16)
+    grounds = Grounds(Disk(), store.path)
     done = refused = 0
     steps(store, rng, 30)
     for _ in range(12):
-        transaction, inside = begin(store)
+        transaction, inside = begin(store, grounds.take())
         before = tree(inside)
+        with kvfs.open(path, read_only=True) as fresh:
+            assert tree(fresh) == before
+            assert fresh._core.table.state() == inside.staged.table.state()
         steps(inside, rng, rng.randrange(1, 6))
         staged_tree = tree(inside)
         steps(store, rng, rng.choice((0, 0, 1, 2, 5)))
@@ -407,8 +470,11 @@ def test_random_transactions_beside_a_store_that_changes(path, seed):
                 linked = isinstance((staged_tree.get(place) or (0, 0, 0))[2], int)
                 if mine and not theirs and place[0] != "key" and not linked:
                     assert found.get(place) == staged_tree.get(place), place
-        finish(transaction)
+        transaction.end()
+        inside.close()
+        grounds.release(inside.staged.ground)
         assert not store._core.log.failed
+    grounds.close()
     final = tree(store)
     store.close()
     with kvfs.open(path) as again:

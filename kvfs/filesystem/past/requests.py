@@ -124,6 +124,7 @@ class Past:
             idle = self._views.idle()
         for store in idle:
             store.close()
+        self._transactions.tidy()
 
     def stop(self) -> None:
         """Answer no more, and let go of everything."""
