@@ -42,11 +42,12 @@ def _command(
     """Mount STORE at MOUNTPOINT, for mount(8)."""
     from kvfs import daemon
     from kvfs.cli.mount_options import with_words
+    from kvfs.serving import MountOptions
 
     if kind not in ("fuse.kvfs", "kvfs"):
         message = f"type {kind} is not for kvfs; it is fuse.kvfs"
         raise click.UsageError(message)
-    chosen = with_words(daemon.MountOptions(), options, sloppy=sloppy)
+    chosen = with_words(MountOptions(), options, sloppy=sloppy)
     if not fake:
         daemon.start(os.path.abspath(store), os.path.abspath(mountpoint), chosen)
     if verbose:

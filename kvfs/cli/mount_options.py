@@ -16,8 +16,8 @@ from kvfs.units import parse_size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from kvfs.daemon import MountOptions
     from kvfs.metrics import Address
+    from kvfs.serving import MountOptions
 
 _FLAGS: dict[str, tuple[str, Any]] = {
     "rw": ("read_only", False),

@@ -11,6 +11,7 @@ from processes import FORK, Together
 import kvfs
 from kvfs import daemon
 from kvfs.disk import Disk
+from kvfs.serving import MountOptions
 
 _RACES = 50
 _RACES_OF_DAEMONS = 30
@@ -32,7 +33,7 @@ def write(store, release, say):
 def mount(store, mountpoint, release, say):
     """Mount the store until `release` is set; say who holds it."""
     try:
-        pid = daemon.start(store, mountpoint, daemon.MountOptions())
+        pid = daemon.start(store, mountpoint, MountOptions())
     except kvfs.KvfsError as error:
         say(("refused", str(error)))
         return

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from kvfs.cli.mount_options import with_words
-from kvfs.daemon import MountOptions
+from kvfs.serving import MountOptions
 from kvfs.store.keeping import DEFAULT
 
 NONE = MountOptions()

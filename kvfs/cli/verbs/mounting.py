@@ -148,8 +148,9 @@ def mount_command(
     """
     from kvfs import daemon
     from kvfs.cli.mount_options import with_words
+    from kvfs.serving import MountOptions
 
-    chosen = daemon.MountOptions(
+    chosen = MountOptions(
         read_only=read_only,
         at=at,
         busy_poll=busy_poll,

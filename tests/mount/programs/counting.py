@@ -5,7 +5,7 @@ import sys
 import threading
 
 import kvfs.filesystem
-from kvfs import daemon
+from kvfs.serving import MountOptions, run
 
 served = []
 
@@ -37,4 +37,4 @@ def answer():
 
 kvfs.filesystem.Filesystem = Filesystem
 threading.Thread(target=answer, daemon=True).start()
-daemon.run(sys.argv[1], sys.argv[2], daemon.MountOptions(), lambda: print("ready", flush=True))
+run(sys.argv[1], sys.argv[2], MountOptions(), lambda: print("ready", flush=True))
