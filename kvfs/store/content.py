@@ -55,6 +55,10 @@ class Content:
         """Tell whether something of the file `ino` is not logged."""
         return ino in self._pending
 
+    def unlogged(self) -> list[File]:
+        """Return the files that have something which is not logged."""
+        return [pending.node for pending in self._pending.values()]
+
     def size(self, node: File) -> int:
         """Return the size of `node` in bytes, as its users see it."""
         pending = self._pending.get(node.ino)

@@ -403,6 +403,8 @@ class Core:
     def commit_batch(self, records: Iterable[Record]) -> None:
         """Commit `records` as one batch. Those that make a node have any number, and get a free one.
 
+        So do those that make a directory if it is not there, with a number or without.
+
         They are to fit each other and the table, and to make no directories by the way but where
         they make a node. Raises as `commit` does.
         """
@@ -410,7 +412,7 @@ class Core:
         numbered: list[Any] = []
         for record in records:
             made: Any = record
-            if getattr(record, "attrs", NO_ATTRS).ino is not None:
+            if isinstance(record, Mkdir) or getattr(record, "attrs", NO_ATTRS).ino is not None:
                 number += record.key.count(b"/") + 1  # as many directories may come with it
                 made = made._replace(attrs=made.attrs._replace(ino=number - 1))
             numbered.append(made)

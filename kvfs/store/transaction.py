@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from kvfs.errors import ConflictError, KvfsError
 from kvfs.records import Delete, Mkdir, Removexattr, Rename, Setattr, Setxattr
-from kvfs.table import File
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +46,10 @@ class Changes:
                 if _moves(record):
                     self._moved[name] = number
 
+    def add(self, name: bytes) -> None:
+        """Note that `name` is being changed."""
+        self._names[name] = 0
+
     def find(self, record: Record, since: int) -> bytes | None:
         """Return a name that was changed by record `since` or later, so that `record` fits no more."""
         for name in _names(record):
@@ -58,10 +61,10 @@ class Changes:
                 above = above.rpartition(b"/")[0]
                 if self._moved.get(above, -1) >= since:
                     return above
-            if _moves(record) or _describes(record):
+            if name and (_moves(record) or _describes(record)):
                 below = name + b"/"
                 for other, number in self._names.items():
-                    if number >= since and (not name or other.startswith(below)):
+                    if number >= since and other.startswith(below):
                         return other
         return None
 
@@ -103,20 +106,28 @@ class Transaction:
         self._check_conditions()
         self._check(records)
         places = self._places(records)
-        time = core.after(max((self._ctime(place[2]) for place in places), default=0))
+        # Later than any change of what they change: those in the transaction saw to that.
+        time = core.after(max((record.time for record in records), default=0))
         core.commit_batch(_stamped(record, time) for record in records)
         self._live.drain()
         return places | self._places(records)
 
     def _check(self, records: Iterable[Record]) -> None:
+        written = self._being_written()
         for record in records:
-            name = self._changes.find(record, self.staged.position)
+            name = self._changes.find(record, self.staged.position) or written.find(record, 0)
             if name is not None:
                 raise _conflict(name)
-            for name in _names(record):
-                node = self._core.table.find(name)
-                if isinstance(node, File) and self._live.content.pending(node):
-                    raise _conflict(name)
+
+    def _being_written(self) -> Changes:
+        """Return the names of what has something that is not logged, be it the name itself."""
+        table, found = self._core.table, Changes()
+        for node in self._live.content.unlogged():
+            for parent, name in node.names():
+                key = table.key_at(table.directory(parent), name)
+                if key is not None:
+                    found.add(key)
+        return found
 
     def _check_conditions(self) -> None:
         """Raise `ConflictError` if a file that is staged takes the place of another version than it says."""
@@ -127,10 +138,6 @@ class Transaction:
                 key = table.key_at(table.directory(parent), name)
                 target = None if key is None else self._core.table.find(key)
                 self._live.reserved.expect(target, version)
-
-    def _ctime(self, ino: int) -> int:
-        node = self._core.table.nodes.look(ino)
-        return node.ctime if node else 0
 
     def _places(self, records: Iterable[Record]) -> set[tuple[int, bytes, int]]:
         """Return (directory, name, node) of all that `records` name and that is there; 0 is no node."""
