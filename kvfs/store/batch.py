@@ -34,6 +34,8 @@ class Batch:
         self._content = content
         self._values: dict[bytes, bytes | None] = {}
         self._records: list[Record] = []
+        self._latest = 0
+        """The last change of any file that is changed or moved here."""
 
     def changes(self, key: bytes) -> bool:
         """Tell whether `key` was changed."""
@@ -62,12 +64,10 @@ class Batch:
         node = self._core.table.find(key)
         if node is not None and not isinstance(node, File):
             raise not_a_value(key)
-        time = self._core.now()
         there = self._has(key)
         if there and node is not None and key not in self._values:
-            assert isinstance(node, File)
-            self._content.commit(node)
-            time = self._core.after(node.ctime)
+            self._take(node)
+        time = self._core.after(self._latest)
         record = Put(key, b"", NO_ATTRS if there else _NEW, time)
         records: list[Record] = list(self._core.put_parts(record, value))
         if expiry is not None:
@@ -91,7 +91,7 @@ class Batch:
         for key in (old, new):
             node = table.find(key)
             if isinstance(node, File):
-                self._content.commit(node)
+                self._take(node)
             elif node is not None:
                 raise not_a_value(key)
         if old == new:
@@ -111,6 +111,11 @@ class Batch:
         """Commit all of it. Raises what the log says; then nothing has changed."""
         if self._records:
             self._core.commit_batch(self._records)
+
+    def _take(self, node: File) -> None:
+        """Prepare for a change of `node`, by which it gets another version."""
+        self._content.commit(node)
+        self._latest = max(self._latest, node.ctime)
 
     def _has(self, key: bytes) -> bool:
         if key in self._values:

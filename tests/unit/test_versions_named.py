@@ -171,3 +171,15 @@ def test_the_attributes_that_are_kvfs_own(store):
     with pytest.raises(PosixError):
         files.setxattr(directory, b"user.kvfs.ttl", b"1")
     assert store.get("a") == b"1"
+
+
+def test_a_value_that_a_batch_moves_and_replaces_has_another_version(path):
+    with kvfs.open(path) as store:
+        for number in range(20):  # some of them within one tick of the clock
+            store.put("a", "1")
+            seen = store.version("a")
+            with store.batch():
+                store.rename("a", "b")
+                store.put("b", b"%d" % number)
+                store.rename("b", "a")
+            assert store.version("a") != seen
