@@ -120,12 +120,11 @@ class Filesystem(Names, Directories, Metadata):
         """Return what answers the requests about nodes of the past."""
         return Apart(FIRST, END, self._past.handlers())
 
-    def forget_expired(self, names: list[tuple[int, bytes, int]]) -> None:
-        """Make the kernel forget names that went by themselves: see `Files.expire`; in any thread."""
-        for parent, name, ino in names:
-            self._session.forget_attributes(parent)
-            self._session.forget_attributes(ino)
-            self._session.forget_name_now(parent, name)
+    def forget_expired(self, parent: int, name: bytes, ino: int) -> None:
+        """Make the kernel forget a name that went by itself: see `Files.expire`; in any thread."""
+        self._session.forget_attributes(parent)
+        self._session.forget_attributes(ino)
+        self._session.forget_name_now(parent, name)
 
     def tick(self) -> None:
         """Let go of what nobody uses of the past; every second, without the lock of the store."""

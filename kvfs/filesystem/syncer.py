@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _INTERVAL = 1.0  # seconds between syncs in the background
+_PAUSE = 0.02  # seconds for others while much is to be removed
 _QUICK = 0.001  # seconds of a sync that the thread that serves does itself
 _MOST = 1000  # access times to log, or files to remove, at once: some milliseconds
 
@@ -57,7 +58,7 @@ class Syncer:
         self._noted = ""
         self.also: Callable[[], object] = lambda: None
         """What else is to be done every second, without the lock of the store."""
-        self.expired: Callable[[list[tuple[int, bytes, int]]], object] = lambda _names: None
+        self.expired: Callable[[int, bytes, int], object] = lambda *_place: None
         """Told the names that were removed since their time was over: see `Files.expire`."""
         self._thread = threading.Thread(target=self._run, name="kvfs-sync", daemon=True)
 
@@ -116,7 +117,8 @@ class Syncer:
                 self._do_also()
             if self._woken or time.monotonic() >= again:
                 self._woken = False
-                again = time.monotonic() + (self._interval if self._failed else self._maintain())
+                pause = self._interval if self._failed else min(self._maintain(), self._expire())
+                again = time.monotonic() + pause
 
     def _next(self, due: float) -> list[Done] | None:
         """Return who waits, at the latest at the time `due`; None at the end."""
@@ -127,7 +129,7 @@ class Syncer:
             return None if self._stopping and not waiting else waiting
 
     def _tick(self) -> None:
-        """Log what was added to files, or read; free what is held for those of late; remove what expired.
+        """Log what was added to files, or read; free what is held for those of late.
 
         A full disk is no failure: those who write are told, and may make room.
         """
@@ -136,9 +138,18 @@ class Syncer:
                 self._store.files.content.commit_runs()
                 self._store.files.access_times.commit(_MOST)
                 self._store.files.settle()
-                self.expired(self._store.files.expire(_MOST))
         except KvfsError as error:
             self._note(error)
+
+    def _expire(self) -> float:
+        """Remove some of what has expired; return the seconds until the next time."""
+        try:
+            with self._store.lock:
+                more = self._store.files.expire(_MOST, self.expired) == _MOST
+        except KvfsError as error:
+            self._note(error)
+            more = False
+        return _PAUSE if more else self._interval
 
     def _do_also(self) -> None:
         try:

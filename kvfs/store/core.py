@@ -506,5 +506,10 @@ class Core:
 
 
 def _frees(records: Sequence[Record]) -> bool:
-    """Tell whether `records` make something free sooner than they take room."""
-    return all(isinstance(record, Delete | Truncate) for record in records)
+    """Tell whether `records` make something free sooner than they take room.
+
+    A directory may be kept before what is in it goes.
+    """
+    return all(isinstance(record, Delete | Truncate) for record in records[-1:]) and all(
+        isinstance(record, Delete | Truncate | Mkdir) for record in records[:-1]
+    )

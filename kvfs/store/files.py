@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import stat
 import time
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
 from kvfs.errors import PosixError
@@ -31,6 +31,11 @@ from kvfs.table.table import (
     DEFAULT_DIRECTORY_MODE,
     DEFAULT_MODE,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kvfs.records import Record
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
@@ -119,34 +124,55 @@ class Files(Nodes):
         directory, node = self._existing(parent, name)
         if isinstance(node, Directory):
             raise PosixError(errno.EISDIR)
-        self._keep(directory)
-        self.remove(node, Delete(self._key(directory, name), time=self._core.now()))
+        record = Delete(self._key(directory, name), time=self._core.now())
+        self.remove(node, record, *self._kept(directory))
 
-    def remove(self, node: Node, record: Delete) -> None:
-        """Take the name that `record` deletes from `node`."""
+    def remove(self, node: Node, record: Delete, *before: Record) -> None:
+        """Take the name that `record` deletes from `node`, in one batch with what is to come `before`."""
         is_open = node.ino in self._opens
         if not isinstance(node, File) or self.content.before_unlink(node, open=is_open):
-            self._core.commit(record)
+            self._core.commit(*before, record)
         else:
             self._table.apply(record, None)
         self.drain()
 
-    def expire(self, most: int) -> list[tuple[int, bytes, int]]:
-        """Remove up to `most` files whose lifetime is over; return (directory, name, file) of each name.
+    def expire(
+        self, most: int, tell: Callable[[int, bytes, int], object] = lambda *_place: None
+    ) -> int:
+        """Remove up to `most` files whose lifetime is over, and return how many.
 
-        Raises what the log says.
+        `tell` gets (directory, name, node) of each name that is gone: theirs, and those of
+        directories that only they implied. Nothing is removed from a store that is open for
+        reading. Raises what the log says.
         """
-        gone = []
+        if not self._core.writable:
+            return 0
         now = time.time_ns()
-        for _ in range(most):
+        for done in range(most):
             ino = self._table.expiries.first_expired(now)
             node = None if ino is None else self._table.node(ino)
             if node is None:
-                break
+                return done
             for parent, name in list(node.names()):
-                self.unlink(parent, name)
-                gone.append((parent, name, node.ino))
-        return gone
+                self._expire_name(self.directory(parent), name, node, tell)
+        return most
+
+    def _expire_name(
+        self,
+        parent: Directory,
+        name: bytes,
+        node: Node,
+        tell: Callable[[int, bytes, int], object],
+    ) -> None:
+        """Remove a name of `node`, as `Store.delete` does: nobody looked at what it stands in."""
+        above, directory = [(parent.ino, name, node)], parent
+        while directory.implicit:
+            above.append((directory.parent, directory.name, directory))
+            directory = self.directory(directory.parent)
+        self.remove(node, Delete(self._key(parent, name), time=self._core.now()))
+        for ino, gone, below in above:
+            if below is node or below.nlink == 0:
+                tell(ino, gone, below.ino)
 
     def rmdir(self, parent: int, name: bytes) -> None:
         """Remove an empty directory."""
@@ -158,9 +184,9 @@ class Files(Nodes):
         if is_aside(parent):
             self._table.prune(node)
         else:
-            self._keep(directory)
             key = self._key(directory, name)
-            self._core.commit(Delete(key, directory=True, time=self._core.now()))
+            record = Delete(key, directory=True, time=self._core.now())
+            self._core.commit(*self._kept(directory), record)
         self.drain()
 
     def rename(self, old: tuple[int, bytes], new: tuple[int, bytes], flags: int) -> None:
@@ -315,13 +341,18 @@ class Files(Nodes):
         return node
 
     def _keep(self, directory: Directory) -> None:
-        """Log a directory that is only implied by its keys, before its names change.
+        """Log a directory that is only implied by its keys, before its names change."""
+        for record in self._kept(directory):
+            self._core.commit(record)
+
+    def _kept(self, directory: Directory) -> Sequence[Record]:
+        """Return what to log of a directory before its names change, if only its keys imply it.
 
         Otherwise it would vanish for those who see it, with its last key.
         """
-        if directory.implicit and not is_aside(directory.ino):
-            record = Mkdir(self._table.key_of(directory), time=self._core.now())
-            self._core.commit(record)
+        if not directory.implicit or is_aside(directory.ino):
+            return ()
+        return (Mkdir(self._table.key_of(directory), time=self._core.now()),)
 
     def _attrs(self, directory: Directory, owner: Owner, default_mode: int) -> Attrs:
         """Return how a new node in `directory` differs from a plain one."""

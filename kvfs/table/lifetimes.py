@@ -18,6 +18,9 @@ EXPIRES = b"user.kvfs.expires"
 _VALUE = re.compile(rb"([0-9]{1,10})(?:\.([0-9]{1,9}))?")
 _SECOND = 1_000_000_000
 _DIGITS = 9
+_SLACK = 64
+_LAST = 2**63 - 1
+"""Nanoseconds since 1970 in 2262, the last time that a checkpoint can hold."""
 
 
 def parse_expiry(value: bytes) -> int | None:
@@ -25,7 +28,8 @@ def parse_expiry(value: bytes) -> int | None:
     match = _VALUE.fullmatch(value)
     if match is None:
         return None
-    return int(match[1]) * _SECOND + int((match[2] or b"").ljust(_DIGITS, b"0"))
+    time = int(match[1]) * _SECOND + int((match[2] or b"").ljust(_DIGITS, b"0"))
+    return time if time <= _LAST else None
 
 
 def dump_expiry(time: int) -> bytes:
@@ -40,8 +44,8 @@ class Expiries:
     def __init__(self, expiries: Iterable[tuple[int, int]]) -> None:
         """Start with these, each the number of a file and a time."""
         self._times = dict(expiries)
-        self._heap = [(time, ino) for ino, time in self._times.items()]
-        heapify(self._heap)
+        self._heap: list[tuple[int, int]] = []
+        self._order()
 
     def __len__(self) -> int:
         """Return how many files expire."""
@@ -55,9 +59,15 @@ class Expiries:
         """Let the file `ino` expire at `time`, or never."""
         if time is None:
             self._times.pop(ino, None)
-        else:
-            self._times[ino] = time
-            heappush(self._heap, (time, ino))
+            return
+        self._times[ino] = time
+        heappush(self._heap, (time, ino))
+        if len(self._heap) > _SLACK + 2 * len(self._times):
+            self._order()  # of what was prolonged there are old times, which may be far ahead
+
+    def _order(self) -> None:
+        self._heap = [(time, ino) for ino, time in self._times.items()]
+        heapify(self._heap)
 
     def has_expired(self, ino: int, now: int) -> bool:
         """Tell whether the file `ino` has expired at the time `now`."""

@@ -4,9 +4,10 @@ import pytest
 
 import kvfs
 from kvfs.checkpoint.format import dump_state, load_state
-from kvfs.errors import ConfigError, KvfsError
+from kvfs.errors import ConfigError, KvfsError, NoSpaceError, PosixError
+from kvfs.records import Setxattr
 from kvfs.store.files import Owner
-from kvfs.table.lifetimes import Expiries, dump_expiry, parse_expiry
+from kvfs.table.lifetimes import EXPIRES, Expiries, dump_expiry, parse_expiry
 
 SECOND = 1_000_000_000
 START = 1_900_000_000 * SECOND
@@ -152,10 +153,11 @@ def test_only_what_is_due_is_removed_and_so_many_at_once(path, clock):
         for number in range(10):
             store.put(f"k{number}", "1", ttl=number + 1)
         clock.on(5)
-        gone = store.files.expire(3)
-        assert [name for _, name, _ in gone] == [b"k0", b"k1", b"k2"]
-        assert len(store.files.expire(100)) == 2
-        assert store.files.expire(100) == []
+        gone = []
+        assert store.files.expire(3, lambda _parent, name, _ino: gone.append(name)) == 3
+        assert gone == [b"k0", b"k1", b"k2"]
+        assert store.files.expire(100) == 2
+        assert store.files.expire(100) == 0
 
 
 def test_a_file_with_two_names_loses_both(path, clock):
@@ -164,7 +166,50 @@ def test_a_file_with_two_names_loses_both(path, clock):
         store.files.link(store._core.table.find(b"a"), 1, b"b")
         clock.on(2)
         assert dict(store.items()) == {}
-        assert {name for _, name, _ in store.files.expire(10)} == {b"a", b"b"}
+        gone = []
+        assert store.files.expire(10, lambda _parent, name, _ino: gone.append(name)) == 1
+        assert sorted(gone) == [b"a", b"b"]
+
+
+def test_a_directory_that_only_it_implied_goes_with_it(path, clock):
+    with kvfs.open(path) as store:
+        store.put("a/b/x", "1", ttl=1)
+        store.put("a/y", "1", ttl=2)
+        store.put("a", "the value of a stands aside")
+        numbers = {store.table.find_directory(key).ino for key in (b"a", b"a/b")}
+        gone = []
+        clock.on(1)
+        store.files.expire(10, lambda *place: gone.append(place))
+        assert [name for _, name, _ in gone] == [b"x", b"b"]
+        clock.on(1)
+        store.files.expire(10, lambda *place: gone.append(place))
+        assert [name for _, name, _ in gone] == [b"x", b"b", b"y", b"a"]
+        assert numbers < {ino for _, _, ino in gone}
+        assert dict(store) == {b"a": b"the value of a stands aside"}
+        assert store.files.lookup(1, b"a") is store.table.find(b"a")
+
+
+def test_who_only_reads_removes_nothing(path, clock):
+    with kvfs.open(path) as store:
+        store.put("a", "1", ttl=1)
+    clock.on(2)
+    with kvfs.open(path, read_only=True) as reader:
+        assert reader.files.expire(10) == 0
+        reader.check_healthy()
+
+
+def test_a_full_disk_is_no_reason_to_stay(path, clock):
+    with kvfs.open(path) as store:
+        store.update({"d/a": "1", "e/x": "1"})
+        store.put("d/b", "1", ttl=1)
+        clock.on(2)
+        store._core.short = True  # what was set aside is in use
+        store._core.find_room = lambda: False
+        with pytest.raises(NoSpaceError):
+            store.files.create(1, b"c", Owner(0, 0, 0o644), keep_back=False)
+        store.files.unlink(store.table.find_directory(b"e").ino, b"x")
+        assert list(store.keys("e")) == []
+        assert store.files.expire(10) == 1
 
 
 def test_a_lifetime_that_is_none_is_refused_and_nothing_is_put(store):
@@ -187,6 +232,8 @@ def test_times_as_they_are_kept():
     assert parse_expiry(b"12.5") == 12_500_000_000
     for wrong in (b"", b"1.", b".5", b"-1", b"1e3", b"12345678901", b"1.0123456789", b" 1"):
         assert parse_expiry(wrong) is None
+    assert parse_expiry(b"9223372036.854775807") == 2**63 - 1
+    assert parse_expiry(b"9223372036.854775808") is None
 
 
 def test_what_expires_first_comes_first():
@@ -200,6 +247,27 @@ def test_what_expires_first_comes_first():
     assert expiries.first_expired(100) == 2
     assert expiries.expired(26) == 1
     assert expiries.all() == ((1, 30), (2, 25))
+
+
+def test_what_is_prolonged_again_and_again_takes_no_more_room():
+    expiries = Expiries([])
+    for time in range(10_000):
+        expiries.set(1, START + time)
+    assert len(expiries._heap) < 100
+    assert expiries.first_expired(START + 9_998) is None
+    assert expiries.first_expired(START + 9_999) == 1
+
+
+def test_a_time_that_no_checkpoint_can_hold_is_none(path):
+    with kvfs.open(path) as store:
+        store.put("a", "1")
+        # As another version may have let through.
+        store._core.commit(Setxattr(b"a", EXPIRES, b"9999999999", time=store._core.now()))
+        with pytest.raises(PosixError, match="Invalid argument"):
+            store.files.setxattr(store.table.find(b"a"), EXPIRES, b"9223372037")
+        assert store.compact() is None
+    with kvfs.open(path) as store:
+        assert store["a"] == b"1"
 
 
 def test_a_checkpoint_keeps_them(path):

@@ -32,7 +32,7 @@ class SlowStore:
             content=content,
             access_times=times,
             settle=lambda: self.tick("settled"),
-            expire=lambda _most: [],
+            expire=lambda _most, _tell: 0,
         )
 
     def tick(self, what):
@@ -167,6 +167,22 @@ def test_what_is_refused_for_want_of_room_stops_nothing():
     store.tick = tick
     with syncing(store, 0.001):
         assert [store.ticks.get(timeout=PATIENCE) for _ in range(2)] == ["maintained", "runs"]
+
+
+def test_much_that_expires_at_once_waits_for_no_second():
+    store = SlowStore()
+    left = iter([1000, 1000, 7])
+
+    def expire(most, _tell):
+        store.ticks.put(done := next(left, 0))
+        return min(done, most)
+
+    store.files.expire = expire
+    store.maintain = lambda: LONG
+    with syncing(store, 0.2) as syncer:
+        syncer._interval = LONG
+        found = [store.ticks.get(timeout=PATIENCE) for _ in range(6)]
+    assert found == ["runs", "times", "settled", 1000, 1000, 7]
 
 
 def test_what_fails_in_the_background_stops_nothing(caplog):
