@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvfs import keys
 from kvfs.disk import Disk
-from kvfs.errors import ConflictError, PosixError
+from kvfs.errors import ConflictError, KvfsError, PosixError
 from kvfs.filesystem.attributes import attributes, entry, listed, missing, named
 from kvfs.filesystem.directories import Directories
 from kvfs.filesystem.metadata import Metadata
@@ -100,6 +100,10 @@ class Staging(Names, Directories, Metadata):
         """Take back references to the node `ino`."""
         self._files.forget(ino, count)
 
+    def known(self) -> int:
+        """Return how many references the kernel has."""
+        return self._files.references()
+
     def root(self) -> Attr:
         """Return the entry of the root, counting the reference that the kernel now has."""
         fields = self._fields(ROOT_INO, ROOT_INO)
@@ -152,7 +156,10 @@ class Transactions(Place):
         self.staged: dict[int, Staging] = {}
         self._grounds = Grounds(Disk(), store.path)
         self._begun: dict[bytes, tuple[int, Transaction]] = {}
+        self.known: dict[int, int] = {}
+        """How many references the kernel has to nodes of transactions that are over."""
         self.free_number: Callable[[], int]
+        self.give_back: Callable[[int], object]
 
     def close(self) -> None:
         """Forget all that is not committed."""
@@ -189,15 +196,21 @@ class Transactions(Place):
         if len(self._begun) >= MOST:
             raise PosixError(errno.ENFILE)
         self._store.check_healthy()
-        transaction = self._store.transaction()
-        begun = self._begun[name] = self.free_number(), transaction
+        number = self.free_number()
+        try:
+            transaction = self._store.transaction()
+        except KvfsError:
+            self.give_back(number)
+            raise
+        begun = self._begun[name] = number, transaction
 
         def opened() -> Any:
             try:
                 return StagedStore(self._grounds.take())
             except BaseException:
                 with self._store.lock:
-                    self._forget(name)
+                    if self._begun.get(name) is begun:
+                        self._end(name)
                 raise
 
         def begin(staged: Any) -> Reply:
@@ -205,7 +218,7 @@ class Transactions(Place):
             if self._begun.get(name) is not begun:
                 self._close(staged)  # the mount has ended meanwhile
                 raise PosixError(errno.ENOENT)
-            self.staged[begun[0]] = Staging(staged, self._session, begun[0], self._live.show)
+            self.staged[number] = Staging(staged, self._session, number, self._live.show)
             return self._root(name)
 
         raise alone(header, opened, begin)
@@ -260,15 +273,26 @@ class Transactions(Place):
             raise PosixError(errno.ENOENT)
         return transaction
 
+    def forget(self, number: int, count: int) -> None:
+        """Take back references to nodes of the transaction `number`, which is over.
+
+        Without any, another one may have its number.
+        """
+        left = self.known.pop(number, 0) - count
+        if left > 0:
+            self.known[number] = left
+        else:
+            self.give_back(number)
+
     def _end(self, name: bytes) -> None:
-        number, transaction = self._begun[name]
-        self._forget(name)
-        if self.staged.pop(number, None):
+        number, transaction = self._begun.pop(name)
+        transaction.end()
+        staging = self.staged.pop(number, None)
+        if staging:
+            self.known[number] = staging.known()
             self._close(transaction.staged)
+        self.forget(number, 0)
 
     def _close(self, staged: StagedStore) -> None:
         staged.close()
         self._grounds.release(staged.staged.ground)
-
-    def _forget(self, name: bytes) -> None:
-        self._begun.pop(name)[1].end()

@@ -182,6 +182,10 @@ class Nodes:
             if isinstance(orphan, File):
                 self.content.forget(orphan)
 
+    def references(self) -> int:
+        """Return how many there are, but for those of open handles."""
+        return sum(self._references.values()) - sum(self._opens.values())
+
     def opened(self, ino: int) -> None:
         """Note one more open handle of `ino`."""
         self._opens[ino] = self._opens.get(ino, 0) + 1

@@ -83,6 +83,7 @@ class Past:
         self._show = show
         self._transactions = transactions
         transactions.free_number = self._views.reserve
+        transactions.give_back = self._views.give_back
         self._doors: dict[int, Place] = {
             AT: self._at,
             SNAPSHOTS: snapshots,
@@ -109,6 +110,8 @@ class Past:
         view, ino = split(number)
         if view in self._transactions.staged:
             self._transactions.staged[view].forget_node(ino, count)
+        elif view in self._transactions.known:
+            self._transactions.forget(view, count)
         elif view:
             self._views.forget(number, count)
         elif number >= FIRST_CHANGES:

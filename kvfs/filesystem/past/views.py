@@ -127,10 +127,14 @@ class Views:
         return bool(view.handles) or self._now() - view.used < seconds
 
     def reserve(self) -> int:
-        """Return a number that no view has, nor will have."""
+        """Return a number that no view has, nor will have until it is given back."""
         number = self._free_number()
         self._reserved.add(number)
         return number
+
+    def give_back(self, number: int) -> None:
+        """Let a view have a number that was reserved."""
+        self._reserved.discard(number)
 
     def _free_number(self) -> int:
         if len(self._views) + len(self._reserved) >= VIEWS - 1:
