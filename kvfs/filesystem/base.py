@@ -51,6 +51,7 @@ class Base:
         self._content = store.files.content
         self._session = session
         self._syncer = syncer
+        self._sync_log = store.sync_log
         self._always = always
         self._atime = atime
         self._handles = Handles()
@@ -124,6 +125,11 @@ class Base:
             return b""
         self._answer_synced(header)
         return None
+
+    def secure(self) -> None:
+        """Make what is logged as safe as a close is to make it, in any thread. Raises what the log says."""
+        if self._always:
+            self._sync_log()
 
     def _answer_synced(self, header: Header) -> None:
         """Answer once everything logged so far survives a power cut."""

@@ -251,12 +251,17 @@ class Transactions(Place):
             _log.info("transaction %s: %s", name.decode(errors="backslashreplace"), error)
             raise
         self._end(name)
-        for parent, changed, ino in places:
+        for parent, changed, _ in places:
             self._session.forget_attributes(parent)
             self._session.forget_name(parent, changed)
-            if ino:
-                self._session.forget_pages(ino)
-        return self._live.answer_logged(header)
+
+        def forget() -> None:
+            """Let who has a file open find nothing of before in it."""
+            for ino in {ino for _, _, ino in places if ino}:
+                self._session.forget_pages_now(ino)
+            self._live.secure()
+
+        raise alone(header, forget, lambda _done: b"")
 
     def _root(self, name: bytes) -> bytes:
         """Return the entry of the root of a transaction, which is asked for each time."""

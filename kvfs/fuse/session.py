@@ -279,6 +279,13 @@ class Session:
         """Make the kernel forget all it knows of a node, soon after the answer."""
         self._stale.append((nodeid, None))
 
+    def forget_pages_now(self, nodeid: int) -> None:
+        """Make the kernel forget all it knows of a node; waits for those who read it.
+
+        For other threads: those may wait for the one that serves.
+        """
+        self._notify(protocol.NOTIFY_INVAL_INODE, protocol.INVAL_INODE_OUT.pack(nodeid, 0, 0))
+
     def forget_name(self, nodeid: int, name: bytes) -> None:
         """Make the kernel forget `name` in the directory `nodeid`.
 
@@ -399,8 +406,7 @@ class Session:
         while (stale := self._to_forget.get()) is not None:
             nodeid, name = stale
             if name is None:
-                body = protocol.INVAL_INODE_OUT.pack(nodeid, 0, 0)
-                self._notify(protocol.NOTIFY_INVAL_INODE, body)
+                self.forget_pages_now(nodeid)
             else:
                 body = protocol.INVAL_ENTRY_OUT.pack(nodeid, len(name)) + name + b"\0"
                 self._notify(protocol.NOTIFY_INVAL_ENTRY, body)

@@ -78,6 +78,18 @@ def test_what_the_kernel_knew_is_seen_anew(binary):
     assert sorted(os.listdir(path)) == ["a", "e", "new"]
 
 
+def test_who_has_a_file_open_reads_what_was_committed_at_once(binary):
+    path, inside = binary.path, binary.path / BEGUN / "T"
+    (path / "a").write_text("0000")
+    with open(path / "a", "rb") as held:
+        for number in range(1, 20):
+            assert os.pread(held.fileno(), 9, 0) == b"%04d" % (number - 1)
+            inside.mkdir()
+            (inside / "a").write_text(f"{number:04}")
+            inside.rename(path / COMMIT)
+            assert os.pread(held.fileno(), 9, 0) == b"%04d" % number
+
+
 def test_who_comes_second_is_told_and_may_try_again(quiet):
     path = quiet.path
     (path / "n").write_text("0")

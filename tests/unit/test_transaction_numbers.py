@@ -29,10 +29,10 @@ class Mount:
             answer=nothing,
             counters=Counters(),
             forget_attributes=nothing,
-            forget_pages=nothing,
+            forget_pages_now=nothing,
             forget_name=nothing,
         )
-        live = SimpleNamespace(statfs=nothing, show=as_it_is, answer_logged=nothing)
+        live = SimpleNamespace(statfs=nothing, show=as_it_is, secure=nothing)
         views = Views(store.path)
         self.transactions = Transactions(store, live, session)
         self.transactions.free_number = views.reserve
@@ -48,7 +48,9 @@ class Mount:
 
     def rename(self, name):
         head = protocol.RENAME_IN.pack(CONTROL_INO)
-        self.transactions.rename(HEADER, memoryview(head + name + b"\0commit\0"))
+        with pytest.raises(NotYetError) as later:
+            self.transactions.rename(HEADER, memoryview(head + name + b"\0commit\0"))
+        assert later.value.then(later.value.work()) == b""
 
     def rmdir(self, name):
         self.transactions.rmdir(HEADER, memoryview(name + b"\0"))
