@@ -301,6 +301,9 @@ class Store(Opened, MutableMapping[Key, bytes]):
         key = _bytes(key)
         with self._core.lock:
             self._core.check()
+            if self._batch and self._batch.changes(key):
+                value = self._batch.get(key)
+                return None if value is None else _cut(value, size)
             ino = self._core.table.number_of(key)
             if ino is None or not self._core.table.nodes.is_file(ino) or self._is_over(ino):
                 return None
@@ -436,6 +439,10 @@ class Store(Opened, MutableMapping[Key, bytes]):
         """Raise `ConflictError` unless `key` has `version`."""
         if version is not ANY:
             self.files.reserved.expect(self._core.table.look(key), version)
+
+
+def _cut(value: bytes, size: int) -> Iterator[bytes]:
+    return (value[start : start + size] for start in range(0, len(value), size))
 
 
 def _expiry(ttl: float | str | None) -> int | None:

@@ -206,3 +206,16 @@ def test_versions_in_a_batch_are_those_of_before(path):
                 store.put("a", "3", if_version="1.1")
         assert dict(store.items()) == {b"a": b"2", b"b": b"1"}
         assert store.version("a") != seen
+
+
+def test_pieces_in_a_batch_are_those_of_what_it_has_put(path):
+    with kvfs.open(path) as store:
+        store.update({"a": "old", "gone": "old"})
+        with store.batch():
+            store["a"] = "newer"
+            store["empty"] = ""
+            del store["gone"]
+            assert list(store.chunks("a", 2)) == [b"ne", b"we", b"r"]
+            assert list(store.chunks("empty")) == []
+            assert store.chunks("gone") is None
+        assert list(store.chunks("a", 2)) == [b"ne", b"we", b"r"]
