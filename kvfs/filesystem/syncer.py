@@ -145,11 +145,12 @@ class Syncer:
         """Remove some of what has expired; return the seconds until the next time."""
         try:
             with self._store.lock:
-                more = self._store.files.expire(_MOST, self.expired) == _MOST
+                self._store.files.expire(_MOST, self.expired)
+                # Soon, so that who writes to a key that is over makes a new one.
+                return max(min(self._store.files.until_expiry(), self._interval), _PAUSE)
         except KvfsError as error:
             self._note(error)
-            more = False
-        return _PAUSE if more else self._interval
+            return self._interval
 
     def _do_also(self) -> None:
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import stat
 import time
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kvfs import keys
@@ -156,6 +157,11 @@ class Files(Nodes):
             for parent, name in list(node.names()):
                 self._expire_name(self.directory(parent), name, node, tell)
         return most
+
+    def until_expiry(self) -> float:
+        """Return the seconds until `expire` has something to remove."""
+        first = self._table.expiries.first() if self._core.writable else None
+        return inf if first is None else max(first - time.time_ns(), 0) / 1e9
 
     def _expire_name(
         self,

@@ -79,9 +79,14 @@ class Expiries:
 
     def first_expired(self, now: int) -> int | None:
         """Return the number of the file that expired first, if any has at the time `now`."""
+        time = self.first()
+        return None if time is None or time > now else self._heap[0][1]
+
+    def first(self) -> int | None:
+        """Return when the next file expires, or has expired; None if none ever does."""
         while self._heap:
             time, ino = self._heap[0]
             if self._times.get(ino) == time:
-                return ino if time <= now else None
+                return time
             heappop(self._heap)
         return None

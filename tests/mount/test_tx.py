@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -340,6 +341,21 @@ def test_a_key_goes_by_itself(mounted, tools):
     assert os.listdir(path / "d") == []
     assert (path / "stays").exists()
     assert code_of(lambda: os.getxattr(path / "stays", "user.kvfs.ttl")) == errno.ENODATA
+
+
+def test_what_is_written_to_a_key_that_is_over_stays(mounted):
+    path = mounted.path
+    for number in range(3):
+        name = path / f"k{number}"
+        name.write_text("1")
+        os.setxattr(name, "user.kvfs.ttl", b"1.%d" % (3 * number + 1))
+    for number in range(3):
+        name = path / f"k{number}"
+        end = float(os.getxattr(name, "user.kvfs.expires"))
+        time.sleep(max(end + 0.1 - time.time(), 0))
+        name.write_text("new")
+    time.sleep(1.2)
+    assert [(path / f"k{number}").read_text() for number in range(3)] == ["new"] * 3
 
 
 def test_a_lifetime_goes_on_while_nothing_is_mounted(stores, tools):

@@ -156,8 +156,10 @@ def test_only_what_is_due_is_removed_and_so_many_at_once(path, clock):
         gone = []
         assert store.files.expire(3, lambda _parent, name, _ino: gone.append(name)) == 3
         assert gone == [b"k0", b"k1", b"k2"]
+        assert store.files.until_expiry() == 0
         assert store.files.expire(100) == 2
         assert store.files.expire(100) == 0
+        assert 0.9 < store.files.until_expiry() < 1.1
 
 
 def test_a_file_with_two_names_loses_both(path, clock):

@@ -33,6 +33,7 @@ class SlowStore:
             access_times=times,
             settle=lambda: self.tick("settled"),
             expire=lambda _most, _tell: 0,
+            until_expiry=lambda: LONG,
         )
 
     def tick(self, what):
@@ -173,11 +174,12 @@ def test_much_that_expires_at_once_waits_for_no_second():
     store = SlowStore()
     left = iter([1000, 1000, 7])
 
-    def expire(most, _tell):
-        store.ticks.put(done := next(left, 0))
-        return min(done, most)
+    def expire(_most, _tell):
+        store.ticks.put(next(left, 0))
 
     store.files.expire = expire
+    waits = iter([0.0, 0.01])
+    store.files.until_expiry = lambda: next(waits, LONG)
     store.maintain = lambda: LONG
     with syncing(store, 0.2) as syncer:
         syncer._interval = LONG
