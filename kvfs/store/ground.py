@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from kvfs.errors import KvfsError
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
 from kvfs.store.core import Core
@@ -32,7 +33,11 @@ class Ground(Core):
         self.used = time.monotonic()
 
     def forward(self) -> None:
-        """Read what is new in the log. Nobody may stand on it. Raises what the log says."""
+        """Read what is new in the log. Nobody may stand on it. Raises what the log says.
+
+        What lay in segments that have been removed since was moved to where the log tells.
+        """
+        self._reading.begin()
         log = Log(self.disk, LogPaths.of(self.path), self.config, writable=False)
         for record, location in log.replay(self.log.replayed_end):
             self.table.apply(record, location)
@@ -40,6 +45,10 @@ class Ground(Core):
         self.table.nodes.settle(lambda _ino: False)
         self.log.close()
         self.log = log
+
+    def rest(self) -> None:
+        """Let segments be removed, until it is brought forward."""
+        self._reading.end()
 
 
 class Grounds:
@@ -60,6 +69,9 @@ class Grounds:
             return Ground(self._disk, self._path)
         try:
             ground.forward()
+        except KvfsError:  # what comes next in the log may have been removed
+            ground.close()
+            return Ground(self._disk, self._path)
         except BaseException:
             ground.close()
             raise
@@ -68,6 +80,7 @@ class Grounds:
     def release(self, ground: Ground) -> None:
         """Keep `ground`, which nobody stands on any more, for the next."""
         ground.used = time.monotonic()
+        ground.rest()
         surplus = ground if self._closed else self._swap(ground)
         if surplus:
             surplus.close()

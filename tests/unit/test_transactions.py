@@ -11,6 +11,7 @@ import kvfs
 from kvfs.disk import Disk
 from kvfs.errors import ConflictError, KvfsError, NoSpaceError, PosixError
 from kvfs.records import Attrs
+from kvfs.retention import NOTHING
 from kvfs.store import staged
 from kvfs.store.files import RENAME_EXCHANGE, Owner
 from kvfs.store.ground import Ground, Grounds
@@ -416,6 +417,28 @@ def test_a_ground_is_brought_forward_and_not_opened_again(store):
     assert other.closed  # one is kept
     grounds.close()
     assert second.closed
+
+
+@pytest.mark.parametrize("between", [0, 3_000_000])
+def test_a_ground_that_nobody_stands_on_keeps_no_segments(store, path, between):
+    store.put("kept", b"k" * 200_000)
+    store.put("a", b"x" * 3_000_000)
+    grounds = Grounds(Disk(), store.path)
+    ground = grounds.take()
+    before = set(os.listdir(path / "segments"))
+    store.put("a", b"y" * between)
+    store.put("a", "now")
+    assert store.compact(NOTHING) is not None  # somebody stands on it
+    grounds.release(ground)
+    assert store.compact(NOTHING) is None
+    assert before - set(os.listdir(path / "segments"))
+    ground = grounds.take()
+    inside = staged.StagedStore(ground)
+    assert inside["a"] == b"now"
+    assert inside["kept"] == b"k" * 200_000
+    assert inside.position == store.position
+    grounds.release(ground)
+    grounds.close()
 
 
 def test_a_ground_that_nobody_needs_is_closed(store, monkeypatch):
