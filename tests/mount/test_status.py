@@ -2,8 +2,10 @@
 
 import json
 import os
+import resource
 import signal
 import socket
+import time
 
 import pytest
 
@@ -131,6 +133,23 @@ def test_a_mount_without_its_socket_is_alive_all_the_same(binary):
     assert found[str(binary.path)]["pid"] == binary.daemon.pid
 
 
+def test_a_daemon_that_was_out_of_descriptors_answers_again(binary):
+    pid = binary.daemon.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    place = os.open(binary.store, os.O_RDONLY)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+        for _ in range(2):  # the kernel had a descriptor for the first one ready
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(f"/proc/self/fd/{place}/control")
+        time.sleep(0.1)
+    finally:
+        os.close(place)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert status(binary, binary.path)[1][str(binary.path)]["pid"] == pid
+    assert status(binary, binary.path)[1][str(binary.path)]["records"] is not None
+
+
 def test_requests_of_other_versions(binary):
     """What is not understood is said to be so, and what older ones ask is answered."""
 
@@ -152,6 +171,7 @@ def test_requests_of_other_versions(binary):
 
 
 def test_others_than_the_user_are_not_answered(stores):
+    """They are told so at once: nothing that they might say is waited for, or kept."""
     made = stores.make(mount=False)
     made.cli("put", made.store, "a", "1", ok=True)
     made.cli("mount", "--read-only", made.store, made.path, ok=True)
@@ -162,7 +182,6 @@ def test_others_than_the_user_are_not_answered(stores):
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(20)
                 connection.connect(f"\0kvfs-{os.major(device)}:{os.minor(device)}")
-                connection.sendall(b'{"status": null}\n')
                 answer = json.loads(connection.makefile("rb").read())
             assert list(answer) == ["problem"]
         finally:
