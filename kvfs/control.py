@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from kvfs.store import Store
 
 FILE = "control"
+_SOON = 3.0  # seconds for figures to be told
 _STEP = 0.2  # seconds between two answers that say how far it is
 _PATIENCE = 10.0  # seconds for a request to come
 _LONGEST = 4096  # bytes of a request
@@ -196,7 +197,7 @@ def ask_to_compact(
 
 def ask_for_stats(path: str) -> Figures:
     """Return the figures of the mount that has the store at `path` open. Raises `KvfsError`."""
-    for answer in _ask(path, {"stats": None}):
+    for answer in _ask(path, {"stats": None}, _SOON):
         if "stats" in answer:
             figures: Figures = answer["stats"]
             return figures
@@ -205,17 +206,24 @@ def ask_for_stats(path: str) -> Figures:
     raise _ended(path)
 
 
-def _ask(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the process that has the store at `path` mounted answers, to its end."""
+def _ask(
+    path: str, request: dict[str, Any], patience: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield what the process that has the store at `path` mounted answers, to its end.
+
+    With `patience`, it may take so many seconds for each answer.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(patience)
             with _short(path) as short:
                 connection.connect(short)
             with connection.makefile("rwb") as stream:
                 _say(stream, request)
                 yield from map(json.loads, stream)
     except OSError as error:
-        message = f"the process that has {path} open does not answer: {error.strerror}"
+        why = error.strerror or "it takes too long"
+        message = f"the process that has {path} open does not answer: {why}"
         raise KvfsError(message, error.errno) from error
 
 

@@ -120,6 +120,10 @@ def test_a_daemon_that_hangs_hangs_nobody(stores, read_only):
         assert (code, found[str(made.path)]["state"]) == (1, "not answering")
         if not read_only:
             assert found[str(made.path)]["pid"] == pid
+            done = made.cli("stat", made.store, "--json", ok=True)
+            assert json.loads(done.stdout)["mount"] is None
+            done = made.cli("top", "--once", made.store)
+            assert (done.returncode, b"does not answer" in done.stderr) == (1, True)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert status(made, made.path)[0] == 0
