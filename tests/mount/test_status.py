@@ -5,6 +5,8 @@ import os
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 
 import pytest
@@ -128,6 +130,24 @@ def test_a_daemon_that_hangs_hangs_nobody(stores, read_only):
         os.kill(pid, signal.SIGCONT)
     assert status(made, made.path)[0] == 0
     made.cli("unmount", made.path, ok=True)
+
+
+@pytest.mark.parametrize("verb", ["mount", "unmount"])
+def test_who_waits_for_a_daemon_that_hangs_is_told_and_can_interrupt_that(stores, verb):
+    made = stores.make()
+    words = [sys.executable, "-m", "kvfs", verb, *([made.store] if verb == "mount" else [])]
+    os.kill(made.daemon.pid, signal.SIGSTOP)
+    try:
+        with subprocess.Popen([*words, made.path], stderr=subprocess.PIPE) as waiting:
+            try:
+                assert b"kvfs unmount --lazy" in waiting.stderr.readline()
+                waiting.send_signal(signal.SIGINT)
+                assert waiting.wait(20) == 130
+            finally:
+                waiting.kill()
+    finally:
+        os.kill(made.daemon.pid, signal.SIGCONT)
+    assert status(made, made.path)[0] == 0
 
 
 def test_a_mount_without_its_socket_is_alive_all_the_same(binary):
