@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from kvfs.store import Store
 
 FILE = "control"
+_SOON = 3.0  # seconds for figures to be told
 _STEP = 0.2  # seconds between two answers that say how far it is
 _PATIENCE = 10.0  # seconds for a request to come
+_LONGEST = 4096  # bytes of a request
 _CREDENTIALS = struct.Struct("iII")  # the kernel's struct ucred
 
 
@@ -62,6 +65,7 @@ class Control:
             "status": self._status,
         }
         self._path = None if facts["read_only"] else os.path.join(store.path, FILE)
+        self._closing = False
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._bind()
@@ -83,6 +87,7 @@ class Control:
 
     def close(self) -> None:
         """Listen no more."""
+        self._closing = True
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -91,19 +96,25 @@ class Control:
                 self._disk.unlink(self._path)
 
     def _run(self) -> None:
-        with suppress(OSError):  # it has been closed
-            while True:
+        while not self._closing:
+            try:
                 connection, _ = self._socket.accept()
+            except OSError:  # it has been closed, or there are no more descriptors for now
+                time.sleep(_STEP)
+                continue
+            try:
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            except RuntimeError:  # there are no more threads
+                connection.close()
 
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_PATIENCE)
         try:
             with connection, connection.makefile("rwb") as stream:
-                line = stream.readline()
                 if _peer(connection)[1] not in (0, os.geteuid()):
                     _say(stream, {"problem": "it is for root and the user of the daemon"})
                     return
+                line = stream.readline(_LONGEST)
                 try:
                     self._answer(json.loads(line), stream)
                 except (KeyError, TypeError, ValueError, RecursionError, ConfigError) as error:
@@ -186,7 +197,7 @@ def ask_to_compact(
 
 def ask_for_stats(path: str) -> Figures:
     """Return the figures of the mount that has the store at `path` open. Raises `KvfsError`."""
-    for answer in _ask(path, {"stats": None}):
+    for answer in _ask(path, {"stats": None}, _SOON):
         if "stats" in answer:
             figures: Figures = answer["stats"]
             return figures
@@ -195,17 +206,24 @@ def ask_for_stats(path: str) -> Figures:
     raise _ended(path)
 
 
-def _ask(path: str, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the process that has the store at `path` mounted answers, to its end."""
+def _ask(
+    path: str, request: dict[str, Any], patience: float | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield what the process that has the store at `path` mounted answers, to its end.
+
+    With `patience`, it may take so many seconds for each answer.
+    """
     try:
         with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(patience)
             with _short(path) as short:
                 connection.connect(short)
             with connection.makefile("rwb") as stream:
                 _say(stream, request)
                 yield from map(json.loads, stream)
     except OSError as error:
-        message = f"the process that has {path} open does not answer: {error.strerror}"
+        why = error.strerror or "it takes too long"
+        message = f"the process that has {path} open does not answer: {why}"
         raise KvfsError(message, error.errno) from error
 
 

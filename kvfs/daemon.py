@@ -18,7 +18,7 @@ from kvfs import mounts
 from kvfs.disk import Disk
 from kvfs.errors import KvfsError, MountError, in_words
 from kvfs.notify import Manager
-from kvfs.serving import DYING, check, do_nothing, run
+from kvfs.serving import DYING, check, do_nothing, is_stale, run
 from kvfs.store import holder_of
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def unmount(mountpoint: str, disk: Disk, *, lazy: bool = False) -> None:
         mounts.unmount(mountpoint, lazy=True)
         return
     holder = holder_of(disk, mount.store)
-    stale = mounts.is_stale(mountpoint)
+    stale = is_stale(mountpoint)
     mounts.unmount(mountpoint, lazy=stale)
     if holder is None or stale or holder.mountpoint != mount.mountpoint:
         return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import ipaddress
 import logging
+import re
 import socket
 import socketserver
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -33,7 +35,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 10.0  # seconds for a request to come
+_PAUSE = 0.1  # seconds before the next try where a connection cannot be accepted
+_MOST_CLIENTS = 16
+"""Clients at a time: the rest of the descriptors is for the mount."""
 _MOST_PORT = 65535
+_NUMBER = re.compile("[0-9]{1,5}")
 _COUNTERS = (
     ("kvfs_read_bytes", "Bytes of files returned to readers.", "data", "read_bytes"),
     ("kvfs_written_bytes", "Bytes of files taken from writers.", "data", "written_bytes"),
@@ -74,9 +80,11 @@ class Address(NamedTuple):
         host, _, number = text.rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         bare = host[1:-1] if bracketed else host
-        good = number.isascii() and number.isdigit() and 0 < int(number) <= _MOST_PORT
+        good = bool(_NUMBER.fullmatch(number)) and 0 < int(number) <= _MOST_PORT
         if bracketed:
             good = good and _is_ipv6(bare)
+        elif bare:
+            good = good and _is_name(bare)
         if not good or (":" in bare and not bracketed):
             message = (
                 f"{text!r} is no address for metrics; write for example 9100, 127.0.0.1:9100"
@@ -93,6 +101,14 @@ class Address(NamedTuple):
 def _is_ipv6(text: str) -> bool:
     with suppress(ValueError):
         ipaddress.IPv6Address(text)
+        return True
+    return False
+
+
+def _is_name(text: str) -> bool:
+    """Tell whether `text` may be the name of a host, as far as the resolver takes it at all."""
+    with suppress(UnicodeError):
+        text.encode("idna")
         return True
     return False
 
@@ -165,7 +181,34 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, family: socket.AddressFamily, address: Any, handler: Any) -> None:
         self.address_family = family
+        self._room = threading.BoundedSemaphore(_MOST_CLIENTS)
         super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        """Accept a connection; where that cannot be, as without descriptors, do not ask at once again."""
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(_PAUSE)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread, or not at all where too many are answered."""
+        if not self._room.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for the next."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say in the log that somebody could not be answered, who mostly has gone away."""

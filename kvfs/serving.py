@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
@@ -62,13 +63,33 @@ class MountOptions(NamedTuple):
     umask: int | None = None
 
 
+def is_stale(mountpoint: str) -> bool:
+    """Tell whether the daemon of `mountpoint` is gone, and say so if that takes long.
+
+    In a thread, since who asks a mount that hangs cannot be interrupted.
+    """
+    answers: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: answers.append(mounts.is_stale(mountpoint)), daemon=True
+    )
+    thread.start()
+    thread.join(_QUIETLY)
+    if thread.is_alive():
+        _log.warning(
+            "waiting for the daemon of %s, which does not answer; without it: kvfs unmount --lazy %s",
+            *(mountpoint, mountpoint),
+        )
+        thread.join()
+    return answers == [True]
+
+
 def check(store: str, mountpoint: str) -> None:
     """Raise `MountError` if `store` cannot be mounted at `mountpoint`; clear a stale mount."""
     if not os.path.exists("/dev/fuse"):
         raise MountError("there is no /dev/fuse here: load the kernel module with: modprobe fuse")
     if os.geteuid() != 0 and shutil.which("fusermount3") is None:
         raise MountError("fusermount3 is not installed; install the package fuse3")
-    if mounts.is_stale(mountpoint):
+    if is_stale(mountpoint):
         mounts.unmount(mountpoint, lazy=True)
     try:
         names = os.listdir(mountpoint)

@@ -42,6 +42,7 @@ _FOR_OTHERS = frozenset(
     }
 )
 """Words for mount(8) and systemd, and those that say what is so anyway."""
+_MOST_DIGITS = 20
 _STARTS = ("x-", "X-", "comment=", "user=")
 """How more words for others start."""
 
@@ -61,7 +62,8 @@ def _owner(text: str) -> int:
 
 
 def _number(text: str, least: int, most: int, wanted: str) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= most):
+    digits = len(text) <= _MOST_DIGITS and text.isascii() and text.isdigit()
+    if not (digits and least <= int(text) <= most):
         raise ValueError(wanted)
     return int(text)
 

@@ -25,11 +25,13 @@ from kvfs.errors import (
 from kvfs.log import FULL, Log
 from kvfs.records import (
     NO_ATTRS,
+    Attrs,
     Delete,
     Mkdir,
     Put,
     Record,
     Relocate,
+    Setattr,
     Truncate,
     Write,
     new_tuple,
@@ -477,7 +479,8 @@ class Core:
         """Return `record`, a put without data, and what must follow it, for `value`.
 
         A codec with batches cuts a large value into records; others hold it in
-        one line or not at all.
+        one line or not at all. The writes among them would give it their own time,
+        so an mtime that was set is said once more behind them.
         """
         codec = self.log.codec
         if len(value) <= self.whole or not codec.atomic:
@@ -485,6 +488,8 @@ class Core:
         first = max(codec.chunk(record, self.log.max_record), 0)
         parts: list[Record] = [record._replace(data=value[:first])]
         parts += self.write_parts(Write(record.key, 0, b"", record.time), first, value[first:])
+        if record.attrs.mtime is not None:
+            parts.append(Setattr(record.key, Attrs(mtime=record.attrs.mtime), time=record.time))
         return tuple(parts)
 
     def write_parts(self, record: Any, offset: int, data: Data) -> Sequence[Record]:

@@ -74,8 +74,10 @@ class Plan:
         self._late = False
         self._directories: set[bytes] = set()
         linked: set[bytes] = set()
+        order = _Order()
         for entry in self._renamed(verify()):
             self.number += 1
+            order.check(entry)
             key = keys.check(entry.name.key)
             if stat.S_ISDIR(entry.mode):
                 if key and keys.split(key) is None:
@@ -150,8 +152,44 @@ class Plan:
             if kind is None:
                 return
             if kind != stat.S_IFDIR and b"/".join(path) not in self._directories:
-                message = f"{shown(b'/'.join(path))} is no directory, and would have to be one"
-                raise KvfsError(f"{message}; nothing was changed", errno.ENOTDIR)
+                raise KvfsError(_no_directory(b"/".join(path)), errno.ENOTDIR)
+
+
+class _Order:
+    """What entries make, one after the other, to find those for which others do not give way."""
+
+    def __init__(self) -> None:
+        self._others: set[bytes] = set()
+        """Names of what is no directory."""
+        self._filled: set[bytes] = set()
+        """Directories that are not empty."""
+
+    def check(self, entry: Entry) -> None:
+        """Note `entry`. Raises `KvfsError` where an earlier one is in the way."""
+        names = None if entry.name.aside else keys.split(entry.name.key)
+        if names is None:
+            return
+        for end in range(len(names) - 1, 0, -1):
+            above = b"/".join(names[:end])
+            if above in self._filled:
+                break
+            if above in self._others:
+                raise KvfsError(_no_directory(above), errno.ENOTDIR)
+            self._filled.add(above)
+        if stat.S_ISDIR(entry.mode):
+            self._others.discard(entry.name.key)
+        elif entry.name.key in self._filled:
+            raise KvfsError(f"{_occupied(entry.name.key)}; nothing was changed", errno.EISDIR)
+        else:
+            self._others.add(entry.name.key)
+
+
+def _no_directory(key: bytes) -> str:
+    return f"{shown(key)} is no directory, and would have to be one; nothing was changed"
+
+
+def _occupied(key: bytes) -> str:
+    return f"{shown(key)} is a directory that is not empty, and would have to give way"
 
 
 def copy(plan: Plan, target: Target, advance: Callable[[int], object]) -> Counts:
@@ -242,6 +280,4 @@ def _clear(target: Target, path: list[bytes], kind: int | None) -> None:
 
 def _refuse_occupied(target: Target, path: list[bytes]) -> None:
     if not target.is_empty(path):
-        name = shown(b"/".join(path))
-        message = f"{name} is a directory that is not empty, and would have to give way"
-        raise KvfsError(message, errno.EISDIR)
+        raise KvfsError(_occupied(b"/".join(path)), errno.EISDIR)

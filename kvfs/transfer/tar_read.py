@@ -122,6 +122,8 @@ def _entry(archive: Any, member: tarfile.TarInfo, raw: bytes) -> Entry | None:
         _mtime(member),
         _xattrs(member),
     )
+    if not name.key and not name.aside and not member.isdir():
+        raise ValueError("the root cannot be anything but a directory")
     if member.islnk():
         return entry._replace(link=_link(member))
     if member.isreg():
@@ -133,8 +135,6 @@ def _entry(archive: Any, member: tarfile.TarInfo, raw: bytes) -> Entry | None:
     kind = _KINDS.get(member.type)
     if kind is None:
         raise ValueError(f"members of the type {member.type!r} cannot be imported")
-    if not name.key and not name.aside and kind != stat.S_IFDIR:
-        raise ValueError("the root cannot be anything but a directory")
     if name.aside and kind == stat.S_IFDIR:
         raise ValueError("no directory can be there")
     entry = entry._replace(mode=kind | (member.mode & 0o7777))

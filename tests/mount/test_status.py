@@ -2,8 +2,12 @@
 
 import json
 import os
+import resource
 import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -118,10 +122,32 @@ def test_a_daemon_that_hangs_hangs_nobody(stores, read_only):
         assert (code, found[str(made.path)]["state"]) == (1, "not answering")
         if not read_only:
             assert found[str(made.path)]["pid"] == pid
+            done = made.cli("stat", made.store, "--json", ok=True)
+            assert json.loads(done.stdout)["mount"] is None
+            done = made.cli("top", "--once", made.store)
+            assert (done.returncode, b"does not answer" in done.stderr) == (1, True)
     finally:
         os.kill(pid, signal.SIGCONT)
     assert status(made, made.path)[0] == 0
     made.cli("unmount", made.path, ok=True)
+
+
+@pytest.mark.parametrize("verb", ["mount", "unmount"])
+def test_who_waits_for_a_daemon_that_hangs_is_told_and_can_interrupt_that(stores, verb):
+    made = stores.make()
+    words = [sys.executable, "-m", "kvfs", verb, *([made.store] if verb == "mount" else [])]
+    os.kill(made.daemon.pid, signal.SIGSTOP)
+    try:
+        with subprocess.Popen([*words, made.path], stderr=subprocess.PIPE) as waiting:
+            try:
+                assert b"kvfs unmount --lazy" in waiting.stderr.readline()
+                waiting.send_signal(signal.SIGINT)
+                assert waiting.wait(20) == 130
+            finally:
+                waiting.kill()
+    finally:
+        os.kill(made.daemon.pid, signal.SIGCONT)
+    assert status(made, made.path)[0] == 0
 
 
 def test_a_mount_without_its_socket_is_alive_all_the_same(binary):
@@ -129,6 +155,23 @@ def test_a_mount_without_its_socket_is_alive_all_the_same(binary):
     code, found = status(binary, binary.path)
     assert (code, found[str(binary.path)]["state"]) == (0, "alive")
     assert found[str(binary.path)]["pid"] == binary.daemon.pid
+
+
+def test_a_daemon_that_was_out_of_descriptors_answers_again(binary):
+    pid = binary.daemon.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    place = os.open(binary.store, os.O_RDONLY)
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+        for _ in range(2):  # the kernel had a descriptor for the first one ready
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(f"/proc/self/fd/{place}/control")
+        time.sleep(0.1)
+    finally:
+        os.close(place)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+    assert status(binary, binary.path)[1][str(binary.path)]["pid"] == pid
+    assert status(binary, binary.path)[1][str(binary.path)]["records"] is not None
 
 
 def test_requests_of_other_versions(binary):
@@ -152,6 +195,7 @@ def test_requests_of_other_versions(binary):
 
 
 def test_others_than_the_user_are_not_answered(stores):
+    """They are told so at once: nothing that they might say is waited for, or kept."""
     made = stores.make(mount=False)
     made.cli("put", made.store, "a", "1", ok=True)
     made.cli("mount", "--read-only", made.store, made.path, ok=True)
@@ -162,7 +206,6 @@ def test_others_than_the_user_are_not_answered(stores):
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(20)
                 connection.connect(f"\0kvfs-{os.major(device)}:{os.minor(device)}")
-                connection.sendall(b'{"status": null}\n')
                 answer = json.loads(connection.makefile("rb").read())
             assert list(answer) == ["problem"]
         finally:

@@ -53,6 +53,26 @@ def test_a_value_of_any_size_fits_after_a_number_was_left_out(path, size):
         assert store._core.table.find(b"k").ino == ino
 
 
+@pytest.mark.parametrize("size", [1, 128 * 1024, 128 * 1024 + 1, 300_000])
+def test_a_time_that_is_set_before_the_close_stays(path, size):
+    """As by `cp -p`; a value that takes several records is no exception."""
+    with kvfs.open(path) as store:
+        files = store.files
+        for time in (5, 6):  # a new file, and one that is written anew
+            node = store.table.find(b"k")
+            if node is None:
+                node = written(store, b"k", bytes(size))
+            else:
+                files.content.truncate(node, 0)
+                files.content.write(node, 0, bytes(size))
+            files.setattr(node, Attrs(mtime=time))
+            files.content.commit(node)
+            assert files.stat(store.table.find(b"k")).mtime == time
+            store.sync()
+            with kvfs.open(path, read_only=True) as beside:
+                assert beside.files.stat(beside.table.find(b"k")).mtime == time
+
+
 @pytest.mark.parametrize("size", range(430, 470))
 def test_a_new_file_of_any_size_fits_after_a_number_was_left_out(path, size):
     with kvfs.open(path, max_segment_size=512) as store:

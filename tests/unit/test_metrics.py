@@ -1,9 +1,12 @@
 """Figures as Prometheus metrics, and where they are served."""
 
 import errno
+import resource
 import socket
+import threading
+import time
 import urllib.request
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parsed
@@ -32,7 +35,11 @@ def test_addresses(text, address):
 
 
 @pytest.mark.parametrize(
-    "text", ["", ":", "0", "65536", "-1", "a", "::1:9100", "[::1]", "[x]:9100", "1:2:3", "\u0661"]
+    "text",
+    [
+        *("", ":", "0", "65536", "-1", "a", "::1:9100", "[::1]", "[x]:9100", "1:2:3", "\u0661"),
+        *("a..b:9100", "a" * 64 + ":9100", "1" * 5000),
+    ],
 )
 def test_what_is_no_address(text):
     with pytest.raises(ConfigError, match="is no address for metrics"):
@@ -93,3 +100,49 @@ def test_the_figures_of_a_mount_are_served_in_the_format_of_prometheus(tmp_path,
     ]
     assert bounds == sorted(bounds)
     assert bounds[:2] == [1e-6, 2e-6]
+
+
+def page_of(exporter):
+    with urllib.request.urlopen(f"http://127.0.0.1:{exporter.port}/metrics", timeout=20) as answer:
+        return answer.read()
+
+
+def test_clients_that_say_nothing_take_few_descriptors(tmp_path, monkeypatch):
+    monkeypatch.setattr("kvfs.metrics._PATIENCE", 2.0)
+    with kvfs.open(tmp_path / "store") as store, closing(Exporter(Address("127.0.0.1", 0))) as made:
+        session = Session(Connection(0, "/mnt"), store.lock, counters=Counters(1))
+        made.start(Statistics(store, session).snapshot)
+        threads = threading.active_count()
+        with ExitStack() as clients:
+            refused = 0
+            for _ in range(40):
+                client = socket.create_connection(("127.0.0.1", made.port), 20)
+                clients.enter_context(closing(client)).settimeout(0.02)
+                with suppress(TimeoutError):
+                    refused += client.recv(1) == b""
+            assert refused >= 20
+            assert threading.active_count() - threads <= 20
+        for _ in range(100):
+            with suppress(OSError):
+                assert b"kvfs_keys" in page_of(made)
+                break
+            time.sleep(0.1)
+        else:
+            pytest.fail("nobody was answered again")
+
+
+def test_without_descriptors_it_waits_until_there_are_some(tmp_path):
+    with kvfs.open(tmp_path / "store") as store, closing(Exporter(Address("127.0.0.1", 0))) as made:
+        session = Session(Connection(0, "/mnt"), store.lock, counters=Counters(1))
+        made.start(Statistics(store, session).snapshot)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as client:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, limits[1]))
+            try:
+                client.connect(("127.0.0.1", made.port))
+                before = time.process_time()
+                time.sleep(0.5)
+                assert time.process_time() - before < 0.25
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert b"kvfs_keys" in page_of(made)

@@ -332,6 +332,9 @@ def archive(path, *members, form=tarfile.PAX_FORMAT):
         (".kvfs/keys/%41", {}, "no key"),
         (".kvfs/keys/a", {"type": tarfile.DIRTYPE}, "directory"),
         (".", {"type": tarfile.FIFOTYPE}, "root"),
+        (".", {}, "root"),
+        ("", {}, "root"),
+        (".", {"type": tarfile.LNKTYPE, "linkname": "good"}, "root"),
         ("a", {"type": tarfile.SYMTYPE, "linkname": ""}, "target"),
         ("a", {"type": tarfile.LNKTYPE, "linkname": "../x"}, ".."),
         ("a", {"type": tarfile.LNKTYPE, "linkname": "nothing"}, "before it"),
@@ -376,6 +379,20 @@ def test_a_damaged_map_of_holes_is_refused(store, tmp_path):
         data = numbers.encode().ljust(1024, b"\0")
         changes = {"pax_headers": {**headers, "GNU.sparse.realsize": "100"}}
         refuses(store, archive(tmp_path / "x.tar", ("f", changes, data)), "x.tar")
+
+
+def test_an_archive_that_is_in_its_own_way_is_refused(store, tmp_path):
+    symlink = {"type": tarfile.SYMTYPE, "linkname": "/tmp"}
+    directory = {"type": tarfile.DIRTYPE}
+    for members in (
+        [("a", symlink, b""), ("a/b", {}, b"1")],
+        [("a/b/c", {}, b"1"), ("a/b", {}, b"2")],
+        [("a", directory, b""), ("a/b", directory, b""), ("a", {}, b"2")],
+    ):
+        refuses(store, archive(tmp_path / "x.tar", *members), "'a", "nothing was changed")
+    members = [("a", {}, b"1"), ("a", directory, b""), ("a/b", {}, b"1"), ("a/b", {}, b"22")]
+    bring(store, archive(tmp_path / "x.tar", *members))
+    assert values(store) == {b"a/b": b"22"}
 
 
 def test_what_is_in_the_way_gives_way_as_to_tar(store, tmp_path):
