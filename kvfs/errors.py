@@ -42,6 +42,11 @@ def in_words(error: OSError, where: str = "") -> str:
     return f"{place}: {reason}" if place else reason
 
 
+def quoted(key: bytes) -> str:
+    """Return `key` as messages show it: in quotes, with escapes for what is no text."""
+    return repr(key.decode(errors="backslashreplace"))
+
+
 class PosixError(KvfsError):
     """A file operation that POSIX says must fail, with the errno it names."""
 
@@ -126,8 +131,7 @@ class NotAValueError(KvfsError):
 
 def not_a_value(key: bytes) -> NotAValueError:
     """Return the error for `key`, which names no value."""
-    shown = key.decode(errors="backslashreplace")
-    return NotAValueError(f"key {shown!r} names a special file, not a value")
+    return NotAValueError(f"key {quoted(key)} names a special file, not a value")
 
 
 class ConflictError(KvfsError):

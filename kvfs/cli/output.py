@@ -78,9 +78,11 @@ def print_json(values: dict[str, Any], indent: int | None = 2) -> None:
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
 
 
-def quoted(key: bytes) -> str:
-    """Return `key` in quotes, with escapes for what is no text."""
-    return repr(key.decode(errors="backslashreplace"))
+def moment(time: float) -> str:
+    """Return a time (ns since 1970) to the second, in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time / 1e9, UTC).isoformat(" ", "seconds")
 
 
 def when(time: int) -> str:

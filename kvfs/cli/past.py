@@ -7,8 +7,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from kvfs.cli.access import reader
-from kvfs.cli.output import colourful, print_json, quoted, when
-from kvfs.errors import KvfsError
+from kvfs.cli.output import colourful, print_json, when
+from kvfs.errors import KvfsError, quoted
 from kvfs.store.history import ADDED, CHANGED, REMOVED, changes, differences
 from kvfs.store.listing import field
 from kvfs.store.snapshots import list_all

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
-from kvfs.cli.output import print_json, printing, quoted
+from kvfs.cli.output import moment, print_json, printing
 from kvfs.cli.progress import percent
 from kvfs.cli.tables import show_line, show_table
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, quoted
 from kvfs.store.backup import backup
 from kvfs.store.listing import losses
 from kvfs.store.repair import repair
@@ -132,7 +131,7 @@ def _fate(fate: Fate) -> str:
         "replaced": "a later value, whole",
         "attributes": "it is there; its attributes may be older",
     }[fate.state]
-    when = datetime.fromtimestamp((fate.mtime or 0) / 1e9, UTC).isoformat(" ", "seconds")
+    when = moment(fate.mtime or 0)
     size = "" if fate.size is None else f"{fate.size} bytes "
     moved = "" if fate.now == (fate.key,) else f", now {', '.join(map(quoted, fate.now))}"
     return f"{what}: {size}of {when}{moved}"

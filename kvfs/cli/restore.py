@@ -10,9 +10,8 @@ import errno
 from typing import TYPE_CHECKING
 
 from kvfs.cli.access import reader, writer
-from kvfs.cli.output import quoted
 from kvfs.cli.progress import progress
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, quoted
 from kvfs.store.history import ADDED, differences
 
 if TYPE_CHECKING:

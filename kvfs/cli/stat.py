@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from kvfs.cli.arguments import ByteSize
-from kvfs.cli.output import print_json
+from kvfs.cli.output import moment, print_json
 from kvfs.control import ask_for_stats
 from kvfs.errors import KvfsError
 from kvfs.store.stat import stat
@@ -95,13 +94,13 @@ def _lines(found: StoreStat, mount: Figures | None) -> Iterator[tuple[str, str]]
     segments = f"segments of up to {ByteSize(found.max_segment_size)}"
     yield "format", f"{found.format}, {segments}"
     yield "id", found.id
-    yield "created", _moment(found.created)
+    yield "created", moment(found.created)
     yield "keys with a value", f"{found.values:,}"
     yield "records", f"{found.records:,}"
     several = "1 segment" if len(found.segments) == 1 else f"{len(found.segments):,} segments"
     shares = ", ".join(f"{show_size(getattr(found, share))} {share}" for share in SHARES)
     yield "size", f"{show_size(found.bytes)} in {several}: {shares}"
-    back = f"it goes back to record {found.since:,} ({_moment(found.since_time)})"
+    back = f"it goes back to record {found.since:,} ({moment(found.since_time)})"
     yield "history", f"{found.keep_history}; {back}"
     yield "checkpoints", _checkpoints(found)
     yield "snapshots", _snapshots(found)
@@ -130,7 +129,7 @@ def _holder(found: StoreStat, mount: Figures | None) -> str:
     if found.holder is None:
         return "by nobody"
     since = mount["mount"]["started"] * 1e9 if mount else found.held_since
-    return f"{found.holder}" + (f", since {_moment(since)}" if since else "")
+    return f"{found.holder}" + (f", since {moment(since)}" if since else "")
 
 
 def _synced(log: Figures, sync: Figures) -> str:
@@ -138,10 +137,6 @@ def _synced(log: Figures, sync: Figures) -> str:
         return f"up to record {log['synced']:,} of {log['records']:,}"
     ago = max(time.time() - sync["last"], 0.0)
     return f"up to record {log['synced']:,} of {log['records']:,}, {ago:.1f} s ago"
-
-
-def _moment(nanoseconds: float) -> str:
-    return datetime.fromtimestamp(nanoseconds / 1e9, UTC).isoformat(" ", "seconds")
 
 
 def bar(sizes: StoreStat | SegmentStat, width: int, *, plain: bool) -> Text:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from kvfs.cli.arguments import ByteSize
-from kvfs.cli.output import fail
+from kvfs.cli.output import fail, moment, print_json
 from kvfs.cli.tables import show_table
 from kvfs.status import ALIVE, STALE, mounts_of, status_of
 
@@ -23,7 +21,7 @@ def show_status(what: str | None, *, as_json: bool) -> bool:
         fail(f"{what} is not mounted, and no store is mounted at it", 1)
     found = status_of(asked)
     if as_json:
-        sys.stdout.write(json.dumps({"mounts": [one._asdict() for one in found]}, indent=2) + "\n")
+        print_json({"mounts": [one._asdict() for one in found]})
     elif what is not None:
         for one in found:
             _print_one(one)
@@ -77,9 +75,7 @@ def _mode(one: MountStatus) -> str:
 
 
 def _since(one: MountStatus) -> str:
-    if one.since is None:
-        return "-"
-    return datetime.fromtimestamp(one.since / 1e9, UTC).isoformat(" ", "seconds")
+    return "-" if one.since is None else moment(one.since)
 
 
 def _size(one: MountStatus) -> str:

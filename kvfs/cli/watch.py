@@ -9,8 +9,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from kvfs.cli.output import quoted, when
-from kvfs.errors import KvfsError, PastGoneError
+from kvfs.cli.output import when
+from kvfs.errors import KvfsError, PastGoneError, quoted
 from kvfs.store.feed import FOREVER, Feed
 from kvfs.store.listing import told
 

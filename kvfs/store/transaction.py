@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from kvfs.errors import ConflictError, KvfsError
+from kvfs.errors import ConflictError, KvfsError, quoted
 from kvfs.records import Delete, Mkdir, Removexattr, Rename, Setattr, Setxattr
 
 if TYPE_CHECKING:
@@ -189,6 +189,5 @@ def _stamped(record: Any, time: int) -> Record:
 
 
 def _conflict(name: bytes) -> ConflictError:
-    shown = name.decode(errors="backslashreplace")
-    message = f"{shown!r} was changed by another since the transaction began; begin it anew"
+    message = f"{quoted(name)} was changed by another since the transaction began; begin it anew"
     return ConflictError(message)

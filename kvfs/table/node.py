@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from typing import TYPE_CHECKING
 
-from kvfs.errors import CorruptionError
+from kvfs.errors import CorruptionError, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -179,5 +179,4 @@ class Special(Node):
 
 def inconsistent(what: str, key: bytes) -> CorruptionError:
     """Return the error for a record that fits no state the log can have made."""
-    shown = key.decode(errors="backslashreplace")
-    return CorruptionError(f"the log does not fit together: {what} {shown!r}")
+    return CorruptionError(f"the log does not fit together: {what} {quoted(key)}")

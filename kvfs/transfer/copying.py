@@ -14,8 +14,8 @@ import stat
 from typing import TYPE_CHECKING, Protocol
 
 from kvfs import keys
-from kvfs.errors import KvfsError
-from kvfs.transfer.entries import Counts, Entry, Name, shown
+from kvfs.errors import KvfsError, quoted
+from kvfs.transfer.entries import Counts, Entry, Name
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -81,7 +81,7 @@ class Plan:
             key = keys.check(entry.name.key)
             if stat.S_ISDIR(entry.mode):
                 if key and keys.split(key) is None:
-                    message = f"no directory can be at {shown(key)}; nothing was changed"
+                    message = f"no directory can be at {quoted(key)}; nothing was changed"
                     raise KvfsError(message, errno.EINVAL)
                 self._directories.add(key)
             elif entry.link:
@@ -96,7 +96,7 @@ class Plan:
         for entry in self.entries():
             if entry.link and entry.link.key not in there:
                 message = (
-                    f"{shown(entry.name.key)} is a hard link to {shown(entry.link.key)},"
+                    f"{quoted(entry.name.key)} is a hard link to {quoted(entry.link.key)},"
                     " which does not come before it; nothing was changed"
                 )
                 raise KvfsError(message, errno.EINVAL)
@@ -185,11 +185,11 @@ class _Order:
 
 
 def _no_directory(key: bytes) -> str:
-    return f"{shown(key)} is no directory, and would have to be one; nothing was changed"
+    return f"{quoted(key)} is no directory, and would have to be one; nothing was changed"
 
 
 def _occupied(key: bytes) -> str:
-    return f"{shown(key)} is a directory that is not empty, and would have to give way"
+    return f"{quoted(key)} is a directory that is not empty, and would have to give way"
 
 
 def copy(plan: Plan, target: Target, advance: Callable[[int], object]) -> Counts:
@@ -262,7 +262,7 @@ def _make_above(target: Target, path: list[bytes]) -> None:
     end = len(path) - 1
     while end > 0 and (kind := target.kind(path[:end])) != stat.S_IFDIR:
         if kind is not None:
-            name = shown(b"/".join(path[:end]))
+            name = quoted(b"/".join(path[:end]))
             message = f"{name} is no directory, and would have to be one"
             raise KvfsError(message, errno.ENOTDIR)
         end -= 1

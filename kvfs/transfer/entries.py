@@ -108,11 +108,6 @@ class Counts:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
-def shown(data: bytes) -> str:
-    """Return `data` as messages show it."""
-    return repr(data.decode(errors="backslashreplace"))
-
-
 def parse_path(path: bytes) -> Name | None:
     """Return the name of what is at `path` in a mount; None for what is the mount's own.
 

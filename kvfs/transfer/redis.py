@@ -14,7 +14,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from kvfs.transfer.entries import PIECE, Pair, shown
+from kvfs.errors import quoted
+from kvfs.transfer.entries import PIECE, Pair
 from kvfs.transfer.rdb_bytes import BadDumpError, Reader, crc64
 from kvfs.transfer.rdb_others import NAMES, STRING, skip, skip_module
 
@@ -141,7 +142,7 @@ def _note_other(source: Source, key: bytes, code: int) -> None:
     """Count a key that is no string, or raise `BadDumpError` where that is not to be passed over."""
     name = NAMES.get(code, f"value of the type {code}")
     if not source.skip_others:
-        what = f"the key {shown(key)} is a {name}, and only strings can be imported"
+        what = f"the key {quoted(key)} is a {name}, and only strings can be imported"
         raise BadDumpError(f"{what}; --skip-others passes over such keys")
     source.skipped[f"keys that are a {name}"] += 1
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote
 
-from kvfs.transfer.entries import shown
+from kvfs.errors import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,7 +56,7 @@ def _rows(
         elif source.skip_others:
             source.skipped[NO_VALUES] += 1
         else:
-            what = f"the value of {shown(found)} is NULL; --skip-others passes over such rows"
+            what = f"the value of {quoted(found)} is NULL; --skip-others passes over such rows"
             raise source.bad(f"row {number} of {columns.table}", what)
 
 

@@ -15,7 +15,8 @@ import zlib
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from kvfs.transfer.entries import PIECE, Entry, check_owner, parse_path, shown, storable
+from kvfs.errors import quoted
+from kvfs.transfer.entries import PIECE, Entry, check_owner, parse_path, storable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,24 +46,24 @@ def read(source: Source) -> Iterator[Entry]:
     archive, name = _open(source), b""
     with archive:
         while True:
-            with _damage(source, f"behind {shown(name)}" if name else "at the beginning"):
+            with _damage(source, f"behind {quoted(name)}" if name else "at the beginning"):
                 member = archive.next()
                 archive.members.clear()  # or it would keep them all
             if member is None:
                 break
             name = _bytes(member.name)
-            with _damage(source, shown(name)):
+            with _damage(source, quoted(name)):
                 entry = _entry(archive, member, name)
             if entry is not None:
                 yield entry
-        with _damage(source, f"behind {shown(name)}"):
+        with _damage(source, f"behind {quoted(name)}"):
             _check_end(archive)
 
 
 def verify(source: Source) -> Iterator[Entry]:
     """Yield the same, and read what the members hold."""
     for entry in read(source):
-        with _damage(source, shown(b"/".join(entry.name.path))):
+        with _damage(source, quoted(b"/".join(entry.name.path))):
             for _ in entry.pieces():
                 pass
         yield entry

@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from kvfs import keys
-from kvfs.errors import KvfsError
+from kvfs.errors import KvfsError, quoted
 from kvfs.transfer.copying import Plan, copy
 from kvfs.transfer.directory import Below, DirectoryTarget, handle, read_xattrs
-from kvfs.transfer.entries import PIECE, Entry, parse_path, shown
+from kvfs.transfer.entries import PIECE, Entry, parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def _place(source: Source, names: list[bytes]) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise source.bad(shown(b"/".join(names)), str(error)) from None
+        raise source.bad(quoted(b"/".join(names)), str(error)) from None
     except OSError as error:
         place = os.path.join(source.name, os.fsdecode(b"/".join(names)))
         raise KvfsError(f"{place}: {error.strerror}", error.errno) from error

@@ -10,6 +10,7 @@ import click
 from kvfs.cli.access import reader, writer
 from kvfs.cli.arguments import AT, JSON, KEY, PATH, VALUE, examples
 from kvfs.cli.output import fail, print_json
+from kvfs.errors import quoted
 from kvfs.store.kv import ANY
 
 IF_VERSION = click.option(
@@ -130,5 +131,4 @@ def list_command(store: str, prefix: bytes, null: bool, at: str | None, as_json:
 
 def _no_key(key: bytes) -> NoReturn:
     """Exit as where there is no `key`."""
-    shown = key.decode(errors="backslashreplace")
-    fail(f"no key {shown!r}", 1)
+    fail(f"no key {quoted(key)}", 1)
