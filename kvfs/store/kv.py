@@ -109,7 +109,7 @@ class Store(Opened, MutableMapping[Key, bytes]):
         with core.lock:
             core.check(write=True)
             table = core.table
-            if table.expiries:
+            if table.expiries.times:
                 self._expire()
             if self._batch or if_version is not ANY or ttl is not None:
                 self._put_with(key, value, if_version, ttl)
@@ -278,7 +278,7 @@ class Store(Opened, MutableMapping[Key, bytes]):
                 return default if value is None else value
             table = core.table
             ino = table.number_of(key)
-            if ino is None or (table.expiries and self._is_over(ino)):
+            if ino is None or (table.expiries.times and self._is_over(ino)):
                 return default
             nodes = table.nodes
             value = nodes.value_of(ino)

@@ -43,39 +43,40 @@ class Expiries:
 
     def __init__(self, expiries: Iterable[tuple[int, int]]) -> None:
         """Start with these, each the number of a file and a time."""
-        self._times = dict(expiries)
+        self.times = dict(expiries)
+        """By the number of the file; to be read only. Whether it is empty is asked at each `get`."""
         self._heap: list[tuple[int, int]] = []
         self._order()
 
     def __len__(self) -> int:
         """Return how many files expire."""
-        return len(self._times)
+        return len(self.times)
 
     def all(self) -> tuple[tuple[int, int], ...]:
         """Return each number with its time, ascending."""
-        return tuple(sorted(self._times.items()))
+        return tuple(sorted(self.times.items()))
 
     def set(self, ino: int, time: int | None) -> None:
         """Let the file `ino` expire at `time`, or never."""
         if time is None:
-            self._times.pop(ino, None)
+            self.times.pop(ino, None)
             return
-        self._times[ino] = time
+        self.times[ino] = time
         heappush(self._heap, (time, ino))
-        if len(self._heap) > _SLACK + 2 * len(self._times):
+        if len(self._heap) > _SLACK + 2 * len(self.times):
             self._order()  # of what was prolonged there are old times, which may be far ahead
 
     def _order(self) -> None:
-        self._heap = [(time, ino) for ino, time in self._times.items()]
+        self._heap = [(time, ino) for ino, time in self.times.items()]
         heapify(self._heap)
 
     def has_expired(self, ino: int, now: int) -> bool:
         """Tell whether the file `ino` has expired at the time `now`."""
-        return self._times.get(ino, now + 1) <= now
+        return self.times.get(ino, now + 1) <= now
 
     def expired(self, now: int) -> int:
         """Return how many files have expired at the time `now`."""
-        return sum(time <= now for time in self._times.values())
+        return sum(time <= now for time in self.times.values())
 
     def first_expired(self, now: int) -> int | None:
         """Return the number of the file that expired first, if any has at the time `now`."""
@@ -86,7 +87,7 @@ class Expiries:
         """Return when the next file expires, or has expired; None if none ever does."""
         while self._heap:
             time, ino = self._heap[0]
-            if self._times.get(ino) == time:
+            if self.times.get(ino) == time:
                 return time
             heappop(self._heap)
         return None
