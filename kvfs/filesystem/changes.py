@@ -22,10 +22,10 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kvfs.errors import ConfigError, PastGoneError, PosixError
+from kvfs.errors import PastGoneError, PosixError
 from kvfs.filesystem.attributes import attr
 from kvfs.filesystem.boundary import errno_of
-from kvfs.filesystem.past.later import NotYetError
+from kvfs.filesystem.past.later import alone
 from kvfs.filesystem.past.numbers import CHANGES, FIRST_CHANGES
 from kvfs.filesystem.past.place import Place, entry_flags
 from kvfs.fuse import protocol
@@ -166,19 +166,11 @@ class Changes(Place):
         """Begin to follow the log, from here on or from the change that the name says."""
         entry_flags(protocol.OPEN_IN.unpack_from(body)[0])
         node = self._node(header.nodeid)
-        raise NotYetError(
-            ("changes", header.unique),
-            lambda: self._follow(node.from_),
-            lambda _feed: None,
+        raise alone(
+            header,
+            lambda: Feed(self._path, node.from_),
             lambda feed: self._opened(node, feed),
         )
-
-    def _follow(self, from_: int | None) -> Feed:
-        """Return what follows the log. Raises `PosixError` for a change that is not there, or not yet."""
-        try:
-            return Feed(self._path, from_)
-        except (ConfigError, PastGoneError) as error:
-            raise PosixError(error.errno or errno.EIO) from None
 
     def _opened(self, node: _Node, feed: Feed) -> bytes:
         watcher = node.watcher = _Watcher(feed)

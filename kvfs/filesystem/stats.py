@@ -12,7 +12,7 @@ from kvfs import __version__
 from kvfs.errors import PosixError
 from kvfs.figures import to_text
 from kvfs.filesystem.attributes import attributes, entry
-from kvfs.filesystem.past.later import NotYetError
+from kvfs.filesystem.past.later import alone
 from kvfs.filesystem.past.numbers import STATS
 from kvfs.filesystem.past.place import Place, entry_flags
 from kvfs.fuse import protocol
@@ -94,12 +94,7 @@ class StatsFile(Place):
     def open(self, header: Header, body: memoryview) -> Reply:
         """Take a snapshot, in another thread: a log may have many segments to be looked at."""
         entry_flags(protocol.OPEN_IN.unpack_from(body)[0])
-        raise NotYetError(
-            ("stats", header.unique),
-            lambda: to_text(self._snapshot()),
-            lambda _text: None,
-            self._opened,
-        )
+        raise alone(header, lambda: to_text(self._snapshot()), self._opened)
 
     def _opened(self, text: str) -> bytes:
         fh = self._next

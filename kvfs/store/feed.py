@@ -17,6 +17,7 @@ from kvfs.errors import ConfigError, PastGoneError
 from kvfs.records import Attrs, Put, Relocate, Setxattr, Write
 from kvfs.recovery import LogPaths
 from kvfs.store.follower import Follower, locate
+from kvfs.store.history import of_directory
 from kvfs.store.notify import Notice
 from kvfs.store.opening import open_store, read_config
 from kvfs.store.readers import held
@@ -246,14 +247,13 @@ def _change(run: list[tuple[int, Any]], *, values: bool) -> Change:
     size = getattr(record, "size", None)
     if hasattr(record, "data"):
         size = sum(len(piece.data) for _, piece in run)
-    what = type(record).__name__.lower()
     return Change(
         sequence=run[-1][0],
         time=record.time,
-        what=what,
+        what=type(record).__name__.lower(),
         key=record.key,
         new=getattr(record, "new", None),
-        directory=what == "mkdir" or getattr(record, "directory", False),
+        directory=of_directory(record),
         offset=getattr(record, "offset", None),
         size=size,
         value=value,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from kvfs.errors import KvfsError
 from kvfs.log import Log
 from kvfs.recovery import LogPaths
+from kvfs.store.checkpoints import Standing
 from kvfs.store.core import Core
 from kvfs.store.opening import read_config
 
@@ -39,9 +40,7 @@ class Ground(Core):
         """
         self._reading.begin()
         log = Log(self.disk, LogPaths.of(self.path), self.config, writable=False)
-        for record, location in log.replay(self.log.replayed_end):
-            self.table.apply(record, location)
-        self.table.detached.clear()
+        Standing(self.table, None, 0).forward(log.replay(self.log.replayed_end))
         self.table.nodes.settle(lambda _ino: False)
         self.log.close()
         self.log = log

@@ -148,7 +148,7 @@ class Reading:
     def _about(self, record: Any) -> list[int]:
         """Return the numbers of the nodes that `record` is about: one, or two that change places."""
         table = self.table
-        keys = [(record.key, _of_directory(record))]
+        keys = [(record.key, of_directory(record))]
         if getattr(record, "exchange", False):
             keys.append((record.new, record.new_directory))
         found = []
@@ -160,7 +160,7 @@ class Reading:
         return found
 
 
-def _of_directory(record: Any) -> bool:
+def of_directory(record: Any) -> bool:
     """Tell whether the key of `record` is the path of a directory."""
     return isinstance(record, Mkdir) or getattr(record, "directory", False)
 
@@ -173,7 +173,7 @@ def _change(sequence: int, record: Record, uid: int | None) -> Change:
         what=type(record).__name__.lower(),
         key=record.key,
         new=getattr(record, "new", None),
-        directory=_of_directory(record),
+        directory=of_directory(record),
         offset=getattr(record, "offset", None),
         size=getattr(record, "size", None) if data is None else len(data),
         uid=uid,
