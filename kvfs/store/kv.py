@@ -432,7 +432,7 @@ class Store(Opened, MutableMapping[Key, bytes]):
 
     def _expire(self) -> None:
         """Remove what has expired, so that nothing is built on it."""
-        if self._core.table.expiries and not self._batch:
+        if self._core.table.expiries.times and not self._batch:
             self.files.expire(_MANY)
 
     def _expect(self, key: bytes, version: str | None) -> None:

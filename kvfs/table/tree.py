@@ -286,7 +286,7 @@ class Tree:
         """Forget a node that has no name any more."""
         if node.nlink == 0:
             self.nodes.remove(node)
-            if self.expiries:
+            if self.expiries.times:
                 self.expiries.set(node.ino, None)
             self.detached.append(node)
 
